@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +21,9 @@ class Settings(BaseSettings):
         tracking_uri: MLflow tracking URI; empty means that nobody listens.
         parent_run_id: MLflow run of the pipeline run.
         price_sheet: name of the price sheet; empty means the newest valid one.
+        resources: step -> what is allocated to it ({cpu, memory_gb, gpus, gpu_kind}).
+        commit: code commit of the run, with `+dirty` when the tree was changed.
+        run_token: carried by every process of a run, so that survivors of a killed run can be found.
     """
 
     model_config = SettingsConfigDict(env_prefix="ZOETROPE_", extra="ignore")
@@ -32,8 +37,14 @@ class Settings(BaseSettings):
     price_sheet: str = ""
     mlflow_run_id: str = Field(default_factory=lambda: os.environ.get("MLFLOW_RUN_ID", ""))
     commit: str = ""
+    run_token: str = ""
+    resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """The variables that hand these settings to a child process."""
         values = self.model_dump(exclude={"mlflow_run_id"})
-        return {f"ZOETROPE_{name.upper()}": str(value) for name, value in values.items() if value}
+        return {
+            f"ZOETROPE_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+            for name, value in values.items()
+            if value
+        }

@@ -24,6 +24,8 @@ class StepContext:
         run_directory: folder of the run; events and the tracking outbox lie here.
         run_id: the pipeline run.
         attempt: 1 for the first try of this step in this run.
+        resume: folder that outlives a killed attempt and is the same for equal configuration, inputs and code;
+            work that continues (training state) lies here, and it is removed when the step ends well.
     """
 
     step: str
@@ -32,6 +34,7 @@ class StepContext:
     run_directory: Path
     run_id: str = "local"
     attempt: int = 1
+    resume: Path | None = None
 
     @property
     def outbox(self) -> Path:

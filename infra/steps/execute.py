@@ -1,0 +1,180 @@
+"""Executes a step: ledger, usage, events, record, and errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.ledger import LedgerChain, Resources, collect, next_attempt
+from zoetrope.infra.prices import cost, load_price_sheet
+from zoetrope.infra.references import digest_json
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps.context import StepContext, StepResult
+from zoetrope.infra.steps.usage import UsageMonitor
+from zoetrope.infra.store import Store, open_store, put_json
+from zoetrope.infra.store.local import disk_full
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+
+Work = Callable[[StepContext], StepResult]
+
+
+def execute(
+    step: str,
+    work: Work,
+    *,
+    config: str,
+    inputs: Mapping[str, str] | None = None,
+    code: str = "",
+    page_path: str = "",
+) -> tuple[str, str]:
+    """Runs `work` as one attempt of `step` and returns (product reference, record reference).
+
+    Args:
+        step: name of the step in the run, e.g. `stage_1`.
+        work: the typed step function with everything but its context bound.
+        config: the step's resolved configuration as JSON; part of the record.
+        inputs: name -> reference string of what the step reads; part of the record.
+        code: digest of the code that runs.
+        page_path: where KFP wants the HTML page; empty outside KFP.
+
+    A `ZoetropeError` ends the process with its exit code and one message on standard error; the same message lies
+    in the run directory (`failure.json`) for whoever started the process.
+    """
+    settings = Settings()
+    store = open_store(settings.store)
+    directory = settings.run_directory
+    if directory is None:
+        raise ZoetropeError("ZOETROPE_RUN_DIRECTORY is not set", "start the step with `zoetrope run` or `zoetrope step`")
+    attempt = next_attempt(store, settings.run_id, step)
+    key = digest_json({"step": step, "config": config, "inputs": dict(inputs or {}), "code": code})
+    context = StepContext(
+        step=step,
+        store=store,
+        work=directory / "work" / f"{step}.{attempt}",
+        run_directory=directory,
+        run_id=settings.run_id,
+        attempt=attempt,
+        resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
+    )
+    resources = Resources(**settings.resources.get(step, {}))
+    chain = LedgerChain(store, settings.run_id, step, attempt)
+    started = time.time()
+    try:
+        with _scratch(context), _terminate_as_exit():
+            chain.allocate(resources)
+            context.event("started", attempt=attempt)
+            with UsageMonitor(lambda cpu, memory: chain.usage(cpu, memory)) as monitor:
+                result = work(context)
+            chain.usage(monitor.cpu_seconds, monitor.peak_memory_bytes)
+            chain.outcome("succeeded")
+    except BaseException as error:
+        _fail(context, chain, error)
+    record = _record(settings, store, context, result, monitor, started)
+    record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "code": code}
+    reference = put_json(store, record)
+    if page_path:
+        Path(page_path).parent.mkdir(parents=True, exist_ok=True)
+        Path(page_path).write_text(_page(step, result), encoding="utf-8")
+    context.event(
+        "finished", record=str(reference), product=str(result.product), key_figure=result.key_figure,
+        seconds=record["seconds"], cost_usd=record["cost_usd"],
+    )  # fmt: skip
+    if context.resume is not None:
+        shutil.rmtree(context.resume, ignore_errors=True)
+    return str(result.product), str(reference)
+
+
+def _record(
+    settings: Settings, store: Store, context: StepContext, result: StepResult, monitor: UsageMonitor, started: float
+) -> dict[str, Any]:
+    sheet = load_price_sheet(settings.price_sheet)
+    entries = [entry for entry in collect(store, settings.run_id) if entry.step == context.step]
+    finished = time.time()
+    return {
+        "schema": "zoetrope.record.v1",
+        "run_id": settings.run_id,
+        "step": context.step,
+        "attempt": context.attempt,
+        "started": started,
+        "finished": finished,
+        "seconds": round(finished - started, 3),
+        "resources": settings.resources.get(context.step, {}),
+        "usage": {
+            "cpu_seconds": round(monitor.cpu_seconds, 2),
+            "peak_memory_bytes": monitor.peak_memory_bytes,
+        },
+        # Failed and killed attempts of this run cost as well.
+        "cost_usd": str(sum(cost(entry, sheet) for entry in entries)),
+        "price_sheet": sheet.name,
+        "product": str(result.product),
+        "key_figure": result.key_figure,
+        "metrics": result.metrics,
+        "parameters": result.parameters,
+        "artifacts": {name: str(reference) for name, reference in sorted(result.artifacts.items())},
+        "gates": result.gates,
+        "page": result.page,
+    }
+
+
+@contextmanager
+def _scratch(context: StepContext) -> Iterator[None]:
+    context.work.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(context.work, ignore_errors=True)
+
+
+@contextmanager
+def _terminate_as_exit() -> Iterator[None]:
+    """SIGTERM unwinds the stack, so that scratch files go and launched jobs are ended."""
+
+    def raise_exit(signal_number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(EXIT_TERMINATED)
+
+    previous = signal.signal(signal.SIGTERM, raise_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoReturn:
+    """Notes the failure for the ledger, the command line and the user, then ends the process or re-raises."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = Path(error.filename) if isinstance(error.filename, str) else context.run_directory
+        error = disk_full(place if place.is_dir() else place.parent, 0)
+    kind = "cancelled" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
+    fields: dict[str, Any] = {"kind": kind, "error": type(error).__name__, "message": str(error)}
+    if isinstance(error, ZoetropeError):
+        fields |= {"headline": error.headline, "hint": error.hint, "exit_code": error.exit_code}
+    try:
+        chain.outcome(kind, str(error)[:500])
+        context.event("failed", **fields)
+        (context.run_directory / "failure.json").write_text(json.dumps({"step": context.step, **fields}))
+    except (OSError, ZoetropeError) as second:  # a full disk may refuse these as well; the first error counts
+        print(f"zoetrope: the failure could not be recorded: {second}", file=sys.stderr)  # noqa: T201
+    if isinstance(error, ZoetropeError):
+        print(f"zoetrope: {context.step}: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(error.exit_code) from None
+    raise error
+
+
+def _page(step: str, result: StepResult) -> str:
+    style = "body{font:15px system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}td,th{padding:.3rem .8rem}"
+    body = result.page or f"<p>{result.key_figure}</p>"
+    return f"<!doctype html><meta charset=utf-8><title>{step}</title><style>{style}</style><h1>{step}</h1>{body}"
