@@ -1,0 +1,1 @@
+"""Step `evaluate`: scores of generated videos, measured on the decoded pixels."""

@@ -1,0 +1,1 @@
+"""Step `report`: one HTML file that shows a whole run and opens from disk."""
