@@ -1,0 +1,8 @@
+"""The ledger: who held what for how long. Money is derived from it, never typed in."""
+
+from zoetrope.infra.ledger.chain import LedgerChain
+from zoetrope.infra.ledger.collect import collect, next_attempt
+from zoetrope.infra.ledger.entry import LedgerEntry
+from zoetrope.infra.ledger.resources import Resources
+
+__all__ = ["LedgerChain", "LedgerEntry", "Resources", "collect", "next_attempt"]

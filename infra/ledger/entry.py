@@ -1,0 +1,39 @@
+"""What one attempt of a step held, for how long, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zoetrope.infra.ledger.resources import Resources
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One attempt of one step.
+
+    Attributes:
+        run_id: the pipeline run.
+        step: name of the step.
+        attempt: 1 for the first try.
+        resources: what was allocated.
+        started: seconds since the epoch at which the allocation began.
+        seconds: how long it was held; for an open allocation until the last sign of life.
+        outcome: `open` when the writer never said how it ended (running now, or killed).
+        cpu_seconds: CPU time used, all processes of the step.
+        peak_memory_bytes: most resident memory.
+        price_sheet: name of the sheet in force when it was allocated.
+        reason: why it failed; empty otherwise.
+    """
+
+    run_id: str
+    step: str
+    attempt: int
+    resources: Resources
+    started: float
+    seconds: float
+    outcome: Literal["succeeded", "failed", "cancelled", "open"]
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    price_sheet: str = ""
+    reason: str = ""
