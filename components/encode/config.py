@@ -1,0 +1,85 @@
+"""Configuration of the encode step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from zoetrope.infra.config import StrictModel
+
+MEGABYTE = 1_000_000
+
+
+class BucketConfig(StrictModel):
+    """One shape of training sample.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        frames: frames that a sample holds.
+        fps: frames per second at which they are taken from the clip.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    frames: int = Field(gt=0)
+    fps: float = Field(gt=0)
+
+    @property
+    def name(self) -> str:
+        """`64px_16f` for a square, `192x336px_129f` (height x width) for others."""
+        size = str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
+        return f"{size}px_{self.frames}f"
+
+
+class TextConfig(StrictModel):
+    """Where the text encoders come from.
+
+    Attributes:
+        kind: `tiny` builds small seeded random encoders and a tokenizer from the captions; `folders` reads local
+            Hugging Face folders.
+        seed: of the tiny encoders' weights.
+        t5_folder: local folder of a T5 encoder and its tokenizer (`folders` only).
+        clip_folder: local folder of a CLIP text encoder and its tokenizer (`folders` only).
+        t5_tokens: captions are cut after this many T5 tokens.
+    """
+
+    kind: Literal["tiny", "folders"] = "tiny"
+    seed: int = 0
+    t5_folder: str = ""
+    clip_folder: str = ""
+    t5_tokens: int = Field(default=512, gt=0)
+
+
+class EncodeConfig(StrictModel):
+    """What the encode step makes.
+
+    Attributes:
+        name: name of the dataset; versions are tagged `NAME-v1`, `NAME-v2`, ...
+        buckets: shapes of training samples; every clip that is long enough is encoded for each of them.
+        text: the text encoders.
+        dtype: dtype of the latents and text embeddings in the shards.
+        shard_megabytes: a shard is closed before it would grow beyond this (10^6 bytes).
+        workers: processes that decode and encode; the result does not depend on their number.
+        threads: PyTorch threads of each process; a fixed number, because sums depend on it.
+    """
+
+    name: str = Field(default="nano", pattern=r"[a-z0-9][a-z0-9_]*")
+    buckets: tuple[BucketConfig, ...] = (
+        BucketConfig(height=48, width=48, frames=16, fps=8.0),
+        BucketConfig(height=64, width=64, frames=16, fps=8.0),
+    )
+    text: TextConfig = TextConfig()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    shard_megabytes: int = Field(default=512, gt=0, le=512)
+    workers: int = Field(default=2, gt=0)
+    threads: int = Field(default=1, gt=0)
+
+    @field_validator("buckets")
+    @classmethod
+    def _distinct(cls, buckets: tuple[BucketConfig, ...]) -> tuple[BucketConfig, ...]:
+        names = [bucket.name for bucket in buckets]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"give at least one bucket, each with its own name; got {names}")
+        return buckets

@@ -1,0 +1,198 @@
+"""Reads training samples out of shards by range reads: no shard is copied, no other sample is touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Read = Callable[[str, int, int], bytes]
+"""`read(uri, start, length)` gives `length` bytes of the object at `uri`, from byte `start`."""
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_HEADER_LIMIT = 100_000_000  # safetensors' own limit for a header
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Samples of one bucket; latents are normalised to unit variance per channel.
+
+    Attributes:
+        latent: [B, C, T, H, W] the clip.
+        head: [B, C, 1, H, W] its first frame, encoded by itself.
+        tail: [B, C, 1, H, W] its last frame, encoded by itself.
+        t5: [B, L, D] T5 embeddings of the captions, zero beyond each one's length.
+        t5_length: [B] int64, number of tokens of each caption.
+        clip: [B, D] pooled CLIP text embeddings.
+        clip_ids: identities of the clips, in the order asked for.
+        captions: their captions.
+    """
+
+    latent: Tensor
+    head: Tensor
+    tail: Tensor
+    t5: Tensor
+    t5_length: Tensor
+    clip: Tensor
+    clip_ids: tuple[str, ...]
+    captions: tuple[str, ...]
+
+
+class LatentDataset:
+    """The samples of one bucket and split of a dataset version, in order of their clip identity.
+
+    Attributes:
+        clip_ids: identity of every sample.
+        captions: caption of every sample.
+        null_t5: [L, D] T5 embedding of the empty caption.
+        null_clip: [D] CLIP embedding of the empty caption.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[_TensorFile],
+        bucket: str,
+        rows: Sequence[Mapping[str, Any]],
+        null_t5: Tensor,
+        null_clip: Tensor,
+    ) -> None:
+        """Use `open`."""
+        self._shards = shards
+        self._bucket = bucket
+        self._shard_of = tuple(int(row["shard"]) for row in rows)
+        self.clip_ids = tuple(str(row["clip_id"]) for row in rows)
+        self.captions = tuple(str(row["caption"]) for row in rows)
+        self.null_t5 = null_t5
+        self.null_clip = null_clip
+
+    @classmethod
+    def open(
+        cls, manifest: Mapping[str, Any], read: Read, bucket: str, split: str = "train"
+    ) -> LatentDataset:
+        """Opens a dataset version.
+
+        Args:
+            manifest: a `zoetrope.dataset.v1` manifest.
+            read: range read of the store that the manifest's URIs name.
+            bucket: e.g. `64px_16f`.
+            split: `train` or `held_out`.
+
+        Raises:
+            ValueError: the manifest is of another kind, or there is no such sample; the message names the
+                buckets and splits that exist.
+        """
+        if manifest.get("schema") != "zoetrope.dataset.v1":
+            raise ValueError(f"not a dataset manifest: its schema is {manifest.get('schema')!r}")
+        rows = _index(manifest, read, bucket, split)
+        shards = [_TensorFile(shard["uri"], read) for shard in manifest["shards"]]
+        text = manifest["text"]
+        null_t5 = _TensorFile(_uri(text["null_t5"]), read).tensors(["t5"])["t5"]
+        null_clip = _TensorFile(_uri(text["null_clip"]), read).tensors(["clip"])["clip"]
+        return cls(shards, bucket, rows, null_t5, null_clip)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def batch(self, indices: Sequence[int]) -> LatentBatch:
+        """Reads samples by their position (0 to len - 1), in the order given; positions may repeat."""
+        samples = [self._sample(index) for index in indices]
+        texts = [sample["t5"] for sample in samples]
+        return LatentBatch(
+            latent=torch.stack([sample["latent"] for sample in samples]),
+            head=torch.stack([sample["head"] for sample in samples]),
+            tail=torch.stack([sample["tail"] for sample in samples]),
+            t5=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True),
+            t5_length=torch.tensor([len(text) for text in texts]),
+            clip=torch.stack([sample["clip"] for sample in samples]),
+            clip_ids=tuple(self.clip_ids[index] for index in indices),
+            captions=tuple(self.captions[index] for index in indices),
+        )
+
+    def _sample(self, index: int) -> dict[str, Tensor]:
+        clip_id = self.clip_ids[index]
+        names = {name: f"{clip_id}/{self._bucket}/{name}" for name in ("latent", "head", "tail")}
+        names |= {name: f"{clip_id}/{name}" for name in ("t5", "clip")}
+        tensors = self._shards[self._shard_of[index]].tensors(list(names.values()))
+        return {name: tensors[full] for name, full in names.items()}
+
+
+class _TensorFile:
+    """One safetensors object in the store; its header is read once, at first use."""
+
+    def __init__(self, uri: str, read: Read) -> None:
+        self._uri = uri
+        self._read = read
+        self._entries: dict[str, Any] | None = None
+        self._start = 0
+
+    def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Reads tensors; neighbours in the file come with one read."""
+        entries = self._header()
+        missing = [name for name in names if name not in entries]
+        if missing:
+            raise ValueError(f"{self._uri}: tensor {missing[0]!r} is not in this shard")
+        result: dict[str, Tensor] = {}
+        for run in _runs(sorted(names, key=lambda name: int(entries[name]["data_offsets"][0])), entries):
+            first, last = entries[run[0]]["data_offsets"][0], entries[run[-1]]["data_offsets"][1]
+            data = bytearray(self._read(self._uri, self._start + first, last - first))
+            if len(data) != last - first:
+                raise ValueError(f"{self._uri}: ends before tensor {run[-1]!r}; the shard is truncated")
+            for name in run:
+                entry = entries[name]
+                begin, end = entry["data_offsets"]
+                piece = memoryview(data)[begin - first : end - first]
+                dtype = _DTYPES[entry["dtype"]]
+                result[name] = torch.frombuffer(piece, dtype=dtype).reshape(entry["shape"])
+        return result
+
+    def _header(self) -> dict[str, Any]:
+        if self._entries is None:
+            prefix = self._read(self._uri, 0, 8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _HEADER_LIMIT + 1
+            if length > _HEADER_LIMIT:
+                raise ValueError(f"{self._uri}: not a safetensors file")
+            entries: dict[str, Any] = json.loads(self._read(self._uri, 8, length))
+            entries.pop("__metadata__", None)
+            self._entries, self._start = entries, 8 + length
+        return self._entries
+
+
+def _runs(names: Sequence[str], entries: Mapping[str, Any]) -> list[list[str]]:
+    """Groups names whose bytes follow each other without a gap."""
+    runs: list[list[str]] = []
+    for name in names:
+        if runs and entries[runs[-1][-1]]["data_offsets"][1] == entries[name]["data_offsets"][0]:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return runs
+
+
+def _uri(reference: str) -> str:
+    """The URI of a reference `URI@sha256:HEX`."""
+    return reference.rpartition("@sha256:")[0]
+
+
+def _index(manifest: Mapping[str, Any], read: Read, bucket: str, split: str) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    data = read(_uri(manifest["index"]), 0, int(manifest["index_bytes"]))
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    chosen = [row for row in rows if row["bucket"] == bucket and row["split"] == split]
+    if not chosen:
+        name = manifest.get("name", "")
+        counts: dict[str, int] = {}
+        for row in rows:
+            key = f"{row['bucket']}/{row['split']}"
+            counts[key] = counts.get(key, 0) + 1
+        exist = ", ".join(f"{key} ({count} clips)" for key, count in sorted(counts.items())) or "none"
+        raise ValueError(
+            f"dataset {name!r} has no clip in bucket {bucket!r}, split {split!r}; bucket/split that exist: {exist}"
+        )
+    return sorted(chosen, key=lambda row: str(row["clip_id"]))
