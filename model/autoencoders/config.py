@@ -1,0 +1,89 @@
+"""Shape of the Video DC-AE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+BlockKind = Literal["ResBlock", "EViT_GLU"]
+
+
+@dataclass(frozen=True)
+class DCAEConfig:
+    """Architecture of one deep-compression autoencoder; the defaults are Open-Sora 2.0's f32t4c128.
+
+    Stage i works at width `widths[i]`; between stage i and i + 1 the video shrinks by 2 in space, and by 2 in time
+    where `temporal[i]`. A stage of depth 0 at the start folds its shrinking into the first convolution.
+
+    Attributes:
+        latent_channels: channels of the latent.
+        widths: channels of each stage, from pixels to latent.
+        encoder_depths: blocks in each stage of the encoder.
+        decoder_depths: blocks in each stage of the decoder.
+        blocks: kind of block in each stage.
+        temporal: for each of the len(widths) - 1 steps between stages, whether time shrinks too.
+        head_dim: channels of one head of the linear attention.
+        expand_ratio: hidden width of the gated feed-forward block over its input.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    latent_channels: int = 128
+    widths: tuple[int, ...] = (128, 256, 512, 512, 1024, 1024)
+    encoder_depths: tuple[int, ...] = (2, 2, 2, 3, 3, 3)
+    decoder_depths: tuple[int, ...] = (3, 3, 3, 3, 3, 3)
+    blocks: tuple[BlockKind, ...] = ("ResBlock", "ResBlock", "ResBlock", "EViT_GLU", "EViT_GLU", "EViT_GLU")
+    temporal: tuple[bool, ...] = (False, False, False, True, True)
+    head_dim: int = 32
+    expand_ratio: int = 4
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for lists of different lengths."""
+        stages = len(self.widths)
+        lengths = {
+            len(self.encoder_depths),
+            len(self.decoder_depths),
+            len(self.blocks),
+            len(self.temporal) + 1,
+        }
+        if lengths != {stages}:
+            raise ValueError(
+                f"{stages} widths need {stages} encoder_depths, decoder_depths and blocks and {stages - 1} "
+                f"entries of temporal"
+            )
+
+    @property
+    def spatial_factor(self) -> int:
+        """Pixels per latent pixel along height and along width."""
+        return 2 ** (len(self.widths) - 1)
+
+    @property
+    def temporal_factor(self) -> int:
+        """Frames per latent frame."""
+        return 2 ** sum(self.temporal)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, T, H, W) of the latent of a video; raises ValueError for sizes that do not divide."""
+        time, space = (1 if frames == 1 else self.temporal_factor), self.spatial_factor
+        if frames % time or height % space or width % space:
+            raise ValueError(
+                f"{frames} frames of {height}x{width} do not divide by {time} in time and {space} in space"
+            )
+        return self.latent_channels, frames // time, height // space, width // space
+
+    @classmethod
+    def open_sora_v2(cls) -> DCAEConfig:
+        """dc-ae-f32t4c128: 32x in space, 4x in time, 459.5 million parameters."""
+        return cls()
+
+    @classmethod
+    def nano(cls) -> DCAEConfig:
+        """The same code with fewer stages: 8x in space, 4x in time, 8 channels."""
+        return cls(
+            latent_channels=8,
+            widths=(16, 32, 64, 64),
+            encoder_depths=(0, 1, 1, 1),
+            decoder_depths=(0, 1, 1, 1),
+            blocks=("ResBlock", "ResBlock", "ResBlock", "ResBlock"),
+            temporal=(True, True, False),
+        )
