@@ -1,0 +1,1 @@
+"""Caption: gives every kept clip its text and its split."""

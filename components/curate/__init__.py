@@ -1,0 +1,1 @@
+"""Curate: cuts sources into shots, scores them in one decode pass and applies thresholds to the scores."""

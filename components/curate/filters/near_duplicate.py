@@ -1,0 +1,51 @@
+"""Near duplicates: of clips that look the same, one is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from zoetrope.components.curate.filters.base import Filter
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class NearDuplicate(Filter):
+    """Distance of perceptual hashes (192 bits: 64 for each of three frames).
+
+    Stands last in the table and sees only clips that every filter before it lets through, so that a good copy
+    is never dropped for a bad one.
+
+    Attributes:
+        max_distance: bits that may differ between two clips that count as the same.
+    """
+
+    max_distance: int = Field(24, ge=0, le=96)
+
+    def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
+        """All of a group but the largest, then sharpest, then longest clip, ties broken by clip_id."""
+        order = clips.assign(area=clips["crop_width"] * clips["crop_height"], row=np.arange(len(clips)))
+        order = order.sort_values(
+            ["area", "blur", "seconds", "clip_id"], ascending=[False, False, False, True], kind="stable"
+        )
+        words = hash_words(order["perceptual_hash"].tolist())
+        rejected = np.zeros(len(clips), bool)
+        kept = np.empty_like(words)
+        count = 0
+        for row, word in zip(order["row"].to_numpy(), words, strict=True):
+            distances = np.bitwise_count(kept[:count] ^ word).sum(1)
+            if (distances <= self.max_distance).any():
+                rejected[row] = True
+            else:
+                kept[count] = word
+                count += 1
+        return rejected
+
+
+def hash_words(hashes: list[str]) -> NDArray[np.uint64]:
+    """Hexadecimal hashes as uint64 [clips, 3]."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), ">u8").astype(np.uint64).reshape(len(hashes), 3)
