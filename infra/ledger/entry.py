@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from zoetrope.infra.ledger.events import Event
 from zoetrope.infra.ledger.resources import Resources
 
 
@@ -22,7 +23,7 @@ class LedgerEntry:
         outcome: `open` when the writer never said how it ended (running now, or killed).
         cpu_seconds: CPU time used, all processes of the step.
         peak_memory_bytes: most resident memory.
-        price_sheet: name of the sheet in force when it was allocated.
+        price_sheet: name of the sheet in force when it was allocated; empty when none was chosen.
         reason: why it failed; empty otherwise.
     """
 
@@ -37,3 +38,21 @@ class LedgerEntry:
     peak_memory_bytes: int = 0
     price_sheet: str = ""
     reason: str = ""
+
+
+def entry_of(run_id: str, step: str, attempt: int, events: list[Event]) -> LedgerEntry:
+    """Sums up a verified chain."""
+    first, last = events[0], events[-1]
+    return LedgerEntry(
+        run_id=run_id,
+        step=step,
+        attempt=attempt,
+        resources=Resources.model_validate(first.body["resources"]),
+        started=first.time,
+        seconds=last.time - first.time,
+        outcome=last.body["status"] if last.kind == "outcome" else "open",
+        cpu_seconds=last.body.get("cpu_seconds", 0.0),
+        peak_memory_bytes=last.body.get("peak_memory_bytes", 0),
+        price_sheet=first.body.get("price_sheet", ""),
+        reason=last.body.get("reason", ""),
+    )

@@ -33,12 +33,12 @@ class LocalStore:
                 stream.flush()
                 os.fsync(stream.fileno())
 
-        self._publish(self._path_of_key(key), fill, len(data))
+        publish(self._path_of_key(key), fill, len(data))
         return self.uri(key)
 
     def put_file(self, key: str, path: Path) -> str:
         """Copies a file atomically."""
-        self._publish(self._path_of_key(key), lambda part: _copy_and_sync(path, part), path.stat().st_size)
+        publish(self._path_of_key(key), lambda part: _copy_and_sync(path, part), path.stat().st_size)
         return self.uri(key)
 
     def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
@@ -48,11 +48,14 @@ class LocalStore:
                 stream.seek(start)
                 return stream.read() if length is None else stream.read(length)
         except FileNotFoundError as error:
-            raise ZoetropeError(f"{uri}: not in the store", "was it deleted? run the step that makes it again") from error
+            raise _missing(uri) from error
 
     def size(self, uri: str) -> int:
         """Number of bytes."""
-        return self._path_of_uri(uri).stat().st_size
+        try:
+            return self._path_of_uri(uri).stat().st_size
+        except FileNotFoundError as error:
+            raise _missing(uri) from error
 
     def exists(self, uri: str) -> bool:
         """Whether the file is there."""
@@ -60,18 +63,20 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """URIs below a prefix, sorted."""
-        folder = self._path_of_key(prefix) if prefix else self.directory
-        base = folder if folder.is_dir() else folder.parent
-        for path in sorted(base.rglob("*")):
-            if path.is_file() and str(path).startswith(str(folder)) and ".part-" not in path.name:
+        start = self._path_of_key(prefix) if prefix else self.directory
+        # As on S3, a prefix is the beginning of a key and not a folder: `a/b` also finds `a/bc`, `a/b/` does not.
+        begin = str(start) + "/" if not prefix or prefix.endswith("/") else str(start)
+        base = start if begin.endswith("/") else start.parent
+        for path in sorted(base.rglob("*"), key=str):
+            if str(path).startswith(begin) and ".part-" not in path.name and path.is_file():
                 yield "file://" + quote(str(path))
 
     def fetch(self, uri: str, path: Path) -> Path:
         """Copies to a local file."""
         source = self._path_of_uri(uri)
         if not source.is_file():
-            raise ZoetropeError(f"{uri}: not in the store", "was it deleted? run the step that makes it again")
-        self._publish(path, lambda part: _copy_and_sync(source, part), source.stat().st_size)
+            raise _missing(uri)
+        publish(path, lambda part: _copy_and_sync(source, part), source.stat().st_size)
         return path
 
     def delete(self, uri: str) -> None:
@@ -85,7 +90,9 @@ class LocalStore:
     def _path_of_key(self, key: str) -> Path:
         path = Path(os.path.normpath(self.directory / key))
         if path != self.directory and self.directory not in path.parents:
-            raise ZoetropeError(f"key {key!r} leaves the store {self.directory}", "use a relative key without '..'")
+            raise ZoetropeError(
+                f"key {key!r} leaves the store {self.directory}", "use a relative key without '..'"
+            )
         return path
 
     def _path_of_uri(self, uri: str) -> Path:
@@ -94,24 +101,34 @@ class LocalStore:
             raise ZoetropeError(f"{uri} is outside the store {self.root}", "give a URI of this store")
         return path
 
-    @staticmethod
-    def _publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
+
+def publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
+    """Makes `target` appear whole or not at all: `fill` writes a file beside it, which is then renamed.
+
+    Args:
+        target: where the file shall be; folders are made.
+        fill: writes and syncs the file at the path that it is given.
+        size: bytes that will be written, for the message when the disk is full.
+
+    Raises:
+        ZoetropeError: the disk is full; nothing is left behind.
+    """
+    part: Path | None = None
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f"{target.name}.part-", dir=target.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f"{target.name[:100]}.part-", dir=target.parent)
         os.close(descriptor)
         part = Path(name)
-        try:
-            fill(part)
-            part.chmod(0o644)
-            part.replace(target)
-        except OSError as error:
+        fill(part)
+        part.chmod(0o644)
+        part.replace(target)
+    except BaseException as error:
+        if part is not None:
             part.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise disk_full(target.parent, size) from error
-            raise
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = next(folder for folder in (target.parent, *target.parents) if folder.exists())
+            raise disk_full(place, size) from error
+        raise
 
 
 def disk_full(directory: Path, needed: int) -> ZoetropeError:
@@ -129,3 +146,7 @@ def _copy_and_sync(source: Path, target: Path) -> None:
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
         os.fsync(writer.fileno())
+
+
+def _missing(uri: str) -> ZoetropeError:
+    return ZoetropeError(f"{uri}: not in the store", "was it deleted? run the step that makes it again")
