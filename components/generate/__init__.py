@@ -1,1 +1,1 @@
-"""Step `generate`: videos from a checkpoint, and from an untrained model of the same size as a control group."""
+"""Step `generate`: videos from a checkpoint and, as a control group, from an untrained model."""

@@ -1,0 +1,119 @@
+"""The training objective on held-out clips: fixed timesteps, fixed noise, no guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoetrope.components.evaluate.config import EvaluateConfig
+from zoetrope.infra.references import Reference
+from zoetrope.infra.steps.context import StepContext
+from zoetrope.infra.store import Store, get_table
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from zoetrope.model.data.loader import LatentBatch, LatentDataset
+    from zoetrope.model.flow import FlowConfig
+
+HELD_OUT = "held_out"
+
+
+def held_out_buckets(store: Store, dataset: Mapping[str, Any]) -> list[str]:
+    """Names of the buckets that have held-out clips, smallest latent first."""
+    index = get_table(store, dataset["index"]).select(["bucket", "split"]).to_pylist()
+    present = {row["bucket"] for row in index if row["split"] == HELD_OUT}
+    buckets = sorted(dataset["buckets"], key=lambda b: (b["height"] * b["width"] * b["frames"], b["name"]))
+    return [bucket["name"] for bucket in buckets if bucket["name"] in present]
+
+
+def held_out_loss(
+    config: EvaluateConfig,
+    checkpoint: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    bucket: str,
+    context: StepContext,
+) -> dict[str, float]:
+    """Mean flow-matching loss of the checkpoint over held-out clips and timesteps.
+
+    The timesteps are the midpoints of equal parts of [0, 1], without the training's time shift, as in Open-Sora's
+    validation loss; clip i has the same noise at every timestep and in every run.
+
+    Args:
+        config: number of timesteps and clips, seed, batch size, threads.
+        checkpoint: a `zoetrope.checkpoint.v1` manifest.
+        dataset: the `zoetrope.dataset.v1` manifest that it was trained on.
+        bucket: name of the bucket to measure in.
+        context: store and scratch folder.
+
+    Returns:
+        `held_out_loss` and its value for each timestep, `held_out_loss_t05` for t = 0.05.
+    """
+    import torch
+
+    from zoetrope.model.checkpoint import load_mmdit
+    from zoetrope.model.data.loader import LatentDataset
+
+    torch.set_num_threads(config.threads)
+    clips = LatentDataset.open(dataset, context.store.read, bucket, HELD_OUT)
+    weights = Reference.parse(checkpoint["weights"])
+    path = context.store.fetch(weights.uri, context.work / "weights.safetensors")
+    model, flow = load_mmdit(checkpoint["config"], path)
+    times = [(index + 0.5) / config.loss_timesteps for index in range(config.loss_timesteps)]
+    totals = torch.zeros(len(times), dtype=torch.float64)
+    count = min(len(clips), config.loss_samples)
+    with torch.inference_mode():
+        for indices, batch in _batches(clips, count, config.batch_size):
+            noise = _noise(config.seed, indices, batch.latent)
+            for number, time in enumerate(times):
+                totals[number] += _squared_error(model, flow, batch, noise, time).double().sum()
+    means = (totals / count).tolist()
+    scores = {f"held_out_loss_t{round(100 * t):02d}": mean for t, mean in zip(times, means, strict=True)}
+    return {"held_out_loss": sum(means) / len(means), **scores}
+
+
+def _batches(dataset: LatentDataset, count: int, size: int) -> Iterator[tuple[range, LatentBatch]]:
+    for start in range(0, count, size):
+        indices = range(start, min(start + size, count))
+        yield indices, dataset.batch(indices)
+
+
+def _noise(seed: int, indices: range, latent: Tensor) -> Tensor:
+    """Noise that depends on the clip's position and the seed, not on the batch that it is in."""
+    import torch
+
+    shape = latent.shape[1:]
+    return torch.stack(
+        [torch.randn(shape, generator=torch.Generator().manual_seed(seed * 1_000_003 + i)) for i in indices]
+    )
+
+
+def _squared_error(
+    model: nn.Module, flow: FlowConfig, batch: LatentBatch, noise: Tensor, time: float
+) -> Tensor:
+    """Mean squared error of the predicted velocity of each clip, [B], as text-to-video."""
+    import torch
+
+    from zoetrope.model.conditions import TEXT_TO_VIDEO, condition_latents
+    from zoetrope.model.flow import noisy_sample_and_target
+    from zoetrope.model.packing import image_ids, patchify, text_ids
+
+    count, _, frames, height, width = batch.latent.shape
+    patch = model.config.patch_size
+    times = torch.full((count,), time)
+    noisy, target = noisy_sample_and_target(flow, batch.latent.float(), noise, times)
+    condition = None
+    if model.config.cond_embed:
+        kinds = [TEXT_TO_VIDEO] * count
+        condition = patchify(condition_latents(kinds, batch.head.float(), batch.tail.float(), frames), patch)
+    velocity = model(
+        patchify(noisy, patch),
+        image_ids(count, frames, height, width, patch),
+        batch.t5.float(),
+        text_ids(count, batch.t5.shape[1]),
+        times,
+        batch.clip.float(),
+        cond=condition,
+        txt_len=batch.t5_length,
+    )
+    return (velocity - patchify(target, patch)).square().mean(dim=(1, 2))

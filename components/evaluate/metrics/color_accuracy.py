@@ -1,0 +1,13 @@
+"""Does the object have the colour that the prompt asks for?"""
+
+from __future__ import annotations
+
+from zoetrope.components.evaluate.metric import Metric, MetricInputs, MetricResult, attribute_result
+
+
+def _measure(inputs: MetricInputs) -> MetricResult:
+    seen = [verdict.color for verdict in inputs.verdicts]
+    return attribute_result(inputs, "color", "color_accuracy", seen, inputs.colors)
+
+
+METRIC = Metric("color_accuracy", True, "share of videos whose object has the colour of the prompt", _measure)
