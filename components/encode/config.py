@@ -37,8 +37,8 @@ class TextConfig(StrictModel):
     """Where the text encoders come from.
 
     Attributes:
-        kind: `tiny` builds small seeded random encoders and a tokenizer from the captions; `folders` reads local
-            Hugging Face folders.
+        kind: `tiny` builds small seeded random encoders and a tokenizer from the captions; `folders` reads
+            local Hugging Face folders.
         seed: of the tiny encoders' weights.
         t5_folder: local folder of a T5 encoder and its tokenizer (`folders` only).
         clip_folder: local folder of a CLIP text encoder and its tokenizer (`folders` only).

@@ -1,8 +1,8 @@
 """Shards: large immutable safetensors files, hashed while they are written.
 
-The format is safetensors' own (8 bytes header length, JSON header, tensor bytes); it is written here because the
-library can neither keep our order of tensors nor hash what it writes, and a second read of 512 MB is what DVC
-users complain about most.
+The format is safetensors' own (8 bytes header length, JSON header, tensor bytes). It is written here because
+the library can neither keep an order of tensors nor hash what it writes, and reading everything a second time
+to hash it is what makes versioning large files slow.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def raw_tensor(tensor: torch.Tensor) -> RawTensor:
 
 
 class ShardWriter:
-    """Writes clips into numbered shards of limited size; the bytes depend on what is added and on nothing else.
+    """Writes clips into numbered shards of limited size; the bytes depend on what is added alone.
 
-    All tensors of one clip lie in one shard and next to each other, so that one range read brings a sample and
-    a takedown rewrites one file.
+    All tensors of one clip lie in one shard and next to each other, so that few range reads bring a sample
+    and a takedown rewrites one file.
     """
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
@@ -92,7 +92,7 @@ class ShardWriter:
         """Adds the tensors of one clip, in the mapping's order.
 
         Returns:
-            The number of the shard that holds the clip, and the previous shard where this clip made it complete.
+            The number of the shard that holds the clip, and the previous shard where this clip closed it.
         """
         size = sum(len(tensor.data) for tensor in tensors.values())
         finished = self.close() if self._samples and self._size + size > self._limit else None

@@ -1,0 +1,36 @@
+"""The KFP face of the step `encode`."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from zoetrope.components.images import TRAIN
+
+
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
+def encode(job: str, captions: str, autoencoder: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+    "Outputs", [("product", str), ("record", str)]
+):
+    """Encodes clips and captions into the shards of a dataset version.
+
+    Args:
+        job: the step's configuration and code digest, made by `resolve`.
+        captions: reference to what `caption` made.
+        autoencoder: reference to what `autoencoder` made.
+        page: the result as HTML.
+
+    Returns:
+        product: reference to the manifest of what was made.
+        record: reference to the record of this execution.
+    """
+    from zoetrope.components.encode.config import EncodeConfig
+    from zoetrope.components.encode.step import encode as work
+    from zoetrope.infra.steps import execute_job
+
+    inputs = {"captions": captions, "autoencoder": autoencoder}
+    return execute_job(
+        job,
+        lambda config, context: work(EncodeConfig.model_validate(config), captions, autoencoder, context),
+        inputs,
+        page.path,
+    )
