@@ -1,0 +1,236 @@
+"""The Video DC-AE (deep-compression autoencoder): deterministic, without KL, not causal in time.
+
+Every change of resolution has a shortcut without parameters (space to channel and averaging one way, repeating and
+channel to space the other way), so that the network learns a residual to a plain averaging code. Without them a
+short training does not even find the colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoetrope.model.autoencoders.blocks import (
+    ConvLayer,
+    DownsampleBlock,
+    EfficientViTBlock,
+    Factor,
+    ResMain,
+    Residual,
+    RMSNorm3d,
+    UpsampleBlock,
+    average_channels,
+    enlarge,
+    enlarge_by_repeating,
+    repeat_channels,
+)
+from zoetrope.model.autoencoders.config import BlockKind, DCAEConfig
+
+
+def _block(kind: BlockKind, channels: int, config: DCAEConfig) -> nn.Module:
+    if kind == "ResBlock":
+        return Residual(ResMain(channels))
+    return EfficientViTBlock(channels, config.head_dim, config.expand_ratio)
+
+
+def _factor(temporal: bool) -> Factor:
+    return (2 if temporal else 1, 2, 2)
+
+
+class Stage(nn.Module):
+    """Operations in sequence, under the name `op_list`."""
+
+    def __init__(self, operations: list[nn.Module]) -> None:
+        super().__init__()
+        self.op_list = nn.ModuleList(operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] -> [B, C', T', H', W']."""
+        for operation in self.op_list:
+            x = operation(x)
+        return x
+
+
+class LatentProjection(nn.Module):
+    """Last convolution of the encoder with the averaging shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.main = Stage([ConvLayer(in_channels, out_channels)])
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T, H, W] -> [B, latent channels, T, H, W]."""
+        out: Tensor = self.main(x) + average_channels(x, self.out_channels)
+        return out
+
+
+class Encoder(nn.Module):
+    """Video to latent."""
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        widths, depths = config.widths, config.encoder_depths
+        folded = depths[0] == 0
+        self.project_in: nn.Module = (
+            DownsampleBlock(3, widths[1], _factor(config.temporal[0])) if folded else ConvLayer(3, widths[0])
+        )
+        stages = []
+        for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            operations = [_block(config.blocks[index], width, config) for _ in range(depth)]
+            if index + 1 < len(widths) and not (index == 0 and folded):
+                operations.append(DownsampleBlock(width, widths[index + 1], _factor(config.temporal[index])))
+            stages.append(Stage(operations))
+        self.stages = nn.ModuleList(stages)
+        self.project_out = LatentProjection(widths[-1], config.latent_channels)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, latent channels, T', H', W']."""
+        x = self.project_in(video)
+        for stage in self.stages:
+            x = stage(x)
+        out: Tensor = self.project_out(x)
+        return out
+
+
+class LatentExpansion(nn.Module):
+    """First convolution of the decoder with the repeating shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.main = ConvLayer(in_channels, out_channels)
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, latent channels, T, H, W] -> [B, C, T, H, W]."""
+        out: Tensor = self.main(x) + repeat_channels(x, self.out_channels)
+        return out
+
+
+class PixelProjection(nn.Module):
+    """Norm, ReLU and convolution to pixels; with a folded first stage it makes the last enlargement too."""
+
+    def __init__(self, channels: int, factor: Factor | None) -> None:
+        super().__init__()
+        self.op_list = nn.ModuleList([RMSNorm3d(channels), nn.ReLU(), ConvLayer(channels, 3)])
+        self.factor = factor
+
+    def forward(self, x: Tensor, *, single_frame: bool) -> Tensor:
+        """[B, C, T, H, W] -> [B, 3, T ft, H fh, W fw]."""
+        norm, activation, conv = self.op_list
+        hidden: Tensor = activation(norm(x))
+        if self.factor is None:
+            out: Tensor = conv(hidden)
+            return out
+        main: Tensor = conv(enlarge(hidden, self.factor, single_frame=single_frame))
+        return main + enlarge_by_repeating(x, 3, self.factor, single_frame=single_frame)
+
+
+class Decoder(nn.Module):
+    """Latent to video."""
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        widths, depths = config.widths, config.decoder_depths
+        folded = depths[0] == 0
+        self.project_in = LatentExpansion(config.latent_channels, widths[-1])
+        stages = []
+        for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            operations: list[nn.Module] = []
+            if index + 1 < len(widths) and not (index == 0 and folded):
+                operations.append(UpsampleBlock(widths[index + 1], width, _factor(config.temporal[index])))
+            operations += [_block(config.blocks[index], width, config) for _ in range(depth)]
+            stages.append(Stage(operations))
+        self.stages = nn.ModuleList(stages)
+        self.project_out = PixelProjection(
+            widths[1] if folded else widths[0], _factor(config.temporal[0]) if folded else None
+        )
+
+    def forward(self, latent: Tensor, *, single_frame: bool) -> Tensor:
+        """[B, latent channels, T', H', W'] -> [B, 3, T, H, W]."""
+        x = self.project_in(latent)
+        for stage in reversed(self.stages):
+            for operation in stage.op_list:
+                x = (
+                    operation(x, single_frame=single_frame)
+                    if isinstance(operation, UpsampleBlock)
+                    else operation(x)
+                )
+        out: Tensor = self.project_out(x, single_frame=single_frame)
+        return out
+
+
+class VideoDCAE(nn.Module):
+    """Encoder and decoder; pixels in [-1, 1]."""
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def initialise(self, seed: int) -> VideoDCAE:
+        """Fills all weights from a seed: truncated normal of standard deviation 0.02, biases zero."""
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        return self
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Latent of a video.
+
+        Args:
+            video: [B, 3, T, H, W] in [-1, 1]; T = 1 is an image, whose time is not resampled.
+
+        Returns:
+            [B, C, T', H', W'] (see `DCAEConfig.latent_shape`).
+
+        Raises:
+            ValueError: sizes that the factors do not divide.
+        """
+        frames, height, width = video.shape[2:]
+        self.config.latent_shape(frames, height, width)
+        out: Tensor = self.encoder(video)
+        return out
+
+    def decode(self, latent: Tensor, *, single_frame: bool | None = None) -> Tensor:
+        """Video of a latent.
+
+        Args:
+            latent: [B, C, T', H', W'].
+            single_frame: the latent is an image's; by default this is so when T' is 1 and the model shrinks time.
+
+        Returns:
+            [B, 3, T, H, W], about [-1, 1] (not clipped).
+        """
+        single = latent.shape[2] == 1 if single_frame is None else single_frame
+        out: Tensor = self.decoder(latent, single_frame=single)
+        return out
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Reconstruction of a video, same shape."""
+        return self.decode(self.encode(video), single_frame=video.shape[2] == 1)
+
+
+def load_autoencoder(config: Mapping[str, Any], weights: Path) -> VideoDCAE:
+    """The trained autoencoder of a `zoetrope.autoencoder.v1` product, in evaluation mode.
+
+    Args:
+        config: fields of `DCAEConfig`.
+        weights: safetensors file.
+
+    Raises:
+        ValueError: unknown fields, or weights that do not fit the config.
+    """
+    from zoetrope.model.checkpoint import load_weights, make_config
+
+    model = VideoDCAE(make_config(DCAEConfig, config))
+    load_weights(model, weights)
+    return model.eval().requires_grad_(False)
