@@ -1,0 +1,32 @@
+"""The KFP face of the step `ingest`."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from zoetrope.components.images import CORE
+
+
+@dsl.component(base_image=CORE, install_kfp_package=False)
+def ingest(job: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+    "Outputs", [("product", str), ("record", str)]
+):
+    """Reads raw video, checks every file and lists the usable ones.
+
+    Args:
+        job: the step's configuration and code digest, made by `resolve`.
+        page: the result as HTML.
+
+    Returns:
+        product: reference to the manifest of what was made.
+        record: reference to the record of this execution.
+    """
+    from zoetrope.components.ingest.config import IngestConfig, SourceConfig
+    from zoetrope.components.ingest.step import ingest as work
+    from zoetrope.infra.steps import execute_job
+
+    def run(config, context):
+        source = SourceConfig.model_validate(config["source"])
+        return work(IngestConfig.model_validate(config["ingest"]), source, context)
+
+    return execute_job(job, run, {}, page.path)
