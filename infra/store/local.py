@@ -64,7 +64,7 @@ class LocalStore:
     def list(self, prefix: str) -> Iterator[str]:
         """URIs below a prefix, sorted."""
         start = self._path_of_key(prefix) if prefix else self.directory
-        # As on S3, a prefix is the beginning of a key and not a folder: `a/b` also finds `a/bc`, `a/b/` does not.
+        # As on S3, a prefix is the beginning of a key, not a folder: `a/b` also finds `a/bc`, `a/b/` does not.
         begin = str(start) + "/" if not prefix or prefix.endswith("/") else str(start)
         base = start if begin.endswith("/") else start.parent
         for path in sorted(base.rglob("*"), key=str):
