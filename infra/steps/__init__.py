@@ -2,5 +2,6 @@
 
 from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.steps.execute import execute
+from zoetrope.infra.steps.job import Job, execute_job
 
-__all__ = ["StepContext", "StepResult", "execute"]
+__all__ = ["Job", "StepContext", "StepResult", "execute", "execute_job"]

@@ -58,7 +58,9 @@ def execute(
     store = open_store(settings.store)
     directory = settings.run_directory
     if directory is None:
-        raise ZoetropeError("ZOETROPE_RUN_DIRECTORY is not set", "start the step with `zoetrope run` or `zoetrope step`")
+        raise ZoetropeError(
+            "ZOETROPE_RUN_DIRECTORY is not set", "start the step with `zoetrope run` or `zoetrope step`"
+        )
     attempt = next_attempt(store, settings.run_id, step)
     key = digest_json({"step": step, "config": config, "inputs": dict(inputs or {}), "code": code})
     context = StepContext(
@@ -99,7 +101,12 @@ def execute(
 
 
 def _record(
-    settings: Settings, store: Store, context: StepContext, result: StepResult, monitor: UsageMonitor, started: float
+    settings: Settings,
+    store: Store,
+    context: StepContext,
+    result: StepResult,
+    monitor: UsageMonitor,
+    started: float,
 ) -> dict[str, Any]:
     sheet = load_price_sheet(settings.price_sheet)
     entries = [entry for entry in collect(store, settings.run_id) if entry.step == context.step]
@@ -126,7 +133,7 @@ def _record(
         "parameters": result.parameters,
         "artifacts": {name: str(reference) for name, reference in sorted(result.artifacts.items())},
         "gates": result.gates,
-        "page": result.page,
+        "page": "" if result.page.startswith("<!doctype") else result.page,
     }
 
 
@@ -176,5 +183,9 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoR
 
 def _page(step: str, result: StepResult) -> str:
     style = "body{font:15px system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}td,th{padding:.3rem .8rem}"
+    if result.page.startswith("<!doctype"):
+        return result.page
     body = result.page or f"<p>{result.key_figure}</p>"
-    return f"<!doctype html><meta charset=utf-8><title>{step}</title><style>{style}</style><h1>{step}</h1>{body}"
+    return (
+        f"<!doctype html><meta charset=utf-8><title>{step}</title><style>{style}</style><h1>{step}</h1>{body}"
+    )

@@ -1,0 +1,35 @@
+"""The KFP face of the step `curate`."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from zoetrope.components.images import CORE
+
+
+@dsl.component(base_image=CORE, install_kfp_package=False)
+def curate(job: str, sources: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+    "Outputs", [("product", str), ("record", str)]
+):
+    """Cuts videos into shots, scores them and keeps the good ones.
+
+    Args:
+        job: the step's configuration and code digest, made by `resolve`.
+        sources: reference to what `ingest` made.
+        page: the result as HTML.
+
+    Returns:
+        product: reference to the manifest of what was made.
+        record: reference to the record of this execution.
+    """
+    from zoetrope.components.curate.config import CurateConfig
+    from zoetrope.components.curate.step import curate as work
+    from zoetrope.infra.steps import execute_job
+
+    inputs = {"sources": sources}
+    return execute_job(
+        job,
+        lambda config, context: work(CurateConfig.model_validate(config), sources, context),
+        inputs,
+        page.path,
+    )

@@ -1,0 +1,60 @@
+"""A step's job: what `resolve` hands to the step through one KFP parameter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from zoetrope.infra.config import StrictModel
+from zoetrope.infra.references import canonical_json
+from zoetrope.infra.steps.context import StepContext, StepResult
+from zoetrope.infra.steps.execute import execute
+
+
+class Job(StrictModel):
+    """One step, resolved.
+
+    Attributes:
+        step: name of the step in the run, e.g. `stage_2`.
+        config: the step's configuration, complete.
+        code: digest of the code that the step runs.
+        fingerprint: digest of what the step reads that no reference covers (a folder of videos); part of the cache
+            key, never read by the step.
+    """
+
+    step: str
+    config: dict[str, Any]
+    code: str = ""
+    fingerprint: str = Field(default="")
+
+    def text(self) -> str:
+        """Canonical JSON: equal jobs are equal strings, and so equal cache keys."""
+        return canonical_json(self.model_dump(mode="json")).decode()
+
+
+def execute_job(
+    job: str,
+    work: Callable[[dict[str, Any], StepContext], StepResult],
+    inputs: Mapping[str, str] | None = None,
+    page_path: str = "",
+) -> tuple[str, str]:
+    """Runs a step from its job string; see `execute`.
+
+    Args:
+        job: canonical JSON of a `Job`.
+        work: the step function: configuration (as a mapping) and context in, result out.
+        inputs: name -> reference string of what the step reads.
+        page_path: where KFP wants the HTML page.
+    """
+    parsed = Job.model_validate_json(job)
+    return execute(
+        parsed.step,
+        lambda context: work(parsed.config, context),
+        config=json.dumps(parsed.config, sort_keys=True),
+        inputs=inputs,
+        code=parsed.code,
+        page_path=page_path,
+    )

@@ -1,0 +1,92 @@
+"""`zoetrope data`: sample footage, funnels and dataset versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.store import get_json
+from zoetrope.pipelines.cli.common import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    errors,
+    output,
+    show,
+    state_paths,
+    state_store,
+)
+
+app = typer.Typer(help="Raw video and dataset versions.", no_args_is_help=True)
+
+
+@app.command("samples")
+def samples(
+    directory: Annotated[Path, typer.Argument(help="folder to fill; must be new or empty")],
+    seed: Annotated[int, typer.Option(help="same seed, same pixels")] = 0,
+    films: Annotated[int, typer.Option(help="number of films")] = 100,
+    defects: Annotated[bool, typer.Option(help="break some of it on purpose, at known rates")] = True,
+) -> None:
+    """Render sample footage: films of simple scenes with captions, defects and the truth about both.
+
+    Example: zoetrope data samples footage --seed 7
+    """
+    from zoetrope.components.ingest.footage import FootageConfig, render_footage
+
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ZoetropeError(f"{directory} is not an empty folder", "choose a new one; nothing is overwritten")
+    config = FootageConfig(seed=seed, films=films, defects=defects)
+    with Progress(console=errors, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("rendering", total=1.0)
+        render_footage(directory, config, lambda share: progress.update(task, completed=share))
+    count = sum(1 for path in directory.iterdir() if path.suffix == ".mp4")
+    output.print(
+        f"{count} files, their captions and truth.json in {directory}", highlight=False, soft_wrap=True
+    )
+
+
+@app.command("versions")
+def versions(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the dataset versions of a state directory.
+
+    Example: zoetrope data versions
+    """
+    from zoetrope.infra.datasets import DatasetRegistry
+
+    found = DatasetRegistry(state_paths(store).datasets, state_store(store)).versions()
+    rows = [
+        {"tag": each.tag, "digest": each.digest, "revision": each.revision[:12], "reference": each.reference}
+        for each in found
+    ]
+    show(rows if as_json else [{k: v for k, v in row.items() if k != "reference"} for row in rows], as_json)
+
+
+@app.command("funnel")
+def funnel(
+    dataset: Annotated[str, typer.Argument(help="tag, revision or `latest`")] = "latest",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what each filter dropped on the way to a dataset version.
+
+    Example: zoetrope data funnel nano-v1
+    """
+    from zoetrope.infra.datasets import DatasetRegistry
+
+    objects = state_store(store)
+    version = DatasetRegistry(state_paths(store).datasets, objects).resolve(dataset)
+    manifest = get_json(objects, version.reference)
+    value: Any = get_json(objects, manifest["funnel"])
+    if as_json:
+        typer.echo(json.dumps(value, indent=1))
+        return
+    show(
+        value["filters"] if isinstance(value, dict) and "filters" in value else value,
+        False,
+        title=version.tag,
+    )

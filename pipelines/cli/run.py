@@ -1,0 +1,175 @@
+"""`zoetrope run`, `compile` and `config`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.pipelines.cli.common import (
+    DEFAULT_STORE,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    errors,
+    output,
+    show,
+    state_paths,
+    state_store,
+)
+from zoetrope.pipelines.step_table import PIPELINES
+
+config_app = typer.Typer(help="Recipes: show the resolved truth.", no_args_is_help=True)
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="name of a recipe, or a .yaml file")],
+    input_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", metavar="DIR", help="your own folder of videos instead of the recipe's source"
+        ),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="licence of --input, e.g. CC-BY-4.0")] = "",
+    rights: Annotated[
+        str, typer.Option(help="who may train on --input, and where that is written down")
+    ] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", metavar="TAG", help="start from a dataset version: a tag, a revision or `latest`"
+        ),
+    ] = "",
+    pipeline: Annotated[str, typer.Option(help=f"one of {', '.join(PIPELINES)}")] = "full",
+    overrides: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe on this machine: raw video to promoted model.
+
+    Finished steps are answered from a cache, so the same command continues after an interruption.
+
+    Example: zoetrope run nano --set stages.stage_3.steps=200
+    """
+    from zoetrope.pipelines.local.supervisor import run as supervise
+    from zoetrope.pipelines.recipe import load_recipe
+
+    changes = list(overrides or [])
+    if input_folder is not None:
+        changes.append(f"source={json.dumps(_source(input_folder, licence, rights))}")
+    elif licence or rights:
+        raise ZoetropeError("--licence and --rights describe --input DIR", "add --input DIR")
+    resolved = load_recipe(recipe, changes)
+    arguments = {"recipe": _absolute(recipe), "overrides": "\n".join(changes)}
+    if dataset:
+        if input_folder is not None or pipeline not in ("full", "train"):
+            raise ZoetropeError("--dataset starts from a dataset version", "leave out --input and --pipeline")
+        from zoetrope.infra.datasets import DatasetRegistry
+
+        pipeline = "train"
+        registry = DatasetRegistry(state_paths(store).datasets, state_store(store))
+        arguments["dataset"] = registry.resolve(dataset).reference
+    elif pipeline == "train":
+        raise ZoetropeError("the pipeline train starts from a dataset version", "add --dataset TAG")
+    elif pipeline == "evaluate":
+        raise ZoetropeError(
+            "the pipeline evaluate runs after a training", "use --pipeline full or --dataset TAG"
+        )
+    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors)
+    if record:
+        print_summary(record, state_paths(store).run(record["run_id"]), as_json)
+    raise typer.Exit(code)
+
+
+def _absolute(recipe: str) -> str:
+    """Steps run elsewhere, so a file is named by its whole path."""
+    return str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
+
+
+def _source(folder: Path, licence: str, rights: str) -> dict[str, str]:
+    if not folder.is_dir():
+        raise ZoetropeError(f"--input {folder}: no such folder", "give a folder of videos")
+    return {
+        "folder": str(folder.resolve()),
+        "licence": licence or "unknown",
+        "rights": rights or "unknown",
+    }
+
+
+def print_summary(record: dict[str, Any], directory: Path, as_json: bool) -> None:
+    """The table of a finished run and where its report lies."""
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+        return
+    rows = []
+    for step, state in record["steps"].items():
+        cached = state["status"] == "cached"
+        rows.append(
+            {
+                "step": step,
+                "seconds": "cached" if cached else f"{state['seconds']:.1f}",
+                "USD": "0" if cached else f"{float(state['cost_usd']):.6f}",
+                "key figure": state["key_figure"],
+            }
+        )
+    order = PIPELINES[record["pipeline"]]
+    rows.sort(key=lambda row: order.index(row["step"]) if row["step"] in order else -1)
+    show(rows, False, title=f"run {record['run_id']}", right=("seconds", "USD"))
+    dataset = record["dataset"]
+    if dataset:
+        output.print(f"dataset   {dataset['tag']}  digest {dataset['digest']}", highlight=False)
+    output.print(f"cost      {float(record['cost_usd']):.6f} USD", highlight=False)
+    output.print(
+        f"memory    {record['peak_memory_bytes'] / 1e9:.2f} GB at most, all processes", highlight=False
+    )
+    output.print(
+        f"MLflow    mlflow ui --backend-store-uri {record['mlflow']['tracking_uri']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    output.print(f"report    {directory / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def compile_pipelines(
+    recipe: Annotated[list[str] | None, typer.Argument(help="recipes; all of them when left out")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; fail where the committed YAML differs")
+    ] = False,
+) -> None:
+    """Compile the pipelines to YAML for the Kubeflow UI, one file per pipeline and recipe.
+
+    Example: zoetrope compile --check
+    """
+    from zoetrope.pipelines.compile import check_all, compile_all
+    from zoetrope.pipelines.recipe import load_recipe
+    from zoetrope.pipelines.recipe_file import recipe_names
+
+    names = recipe or recipe_names()
+    for name in names:
+        load_recipe(name)
+    if check:
+        check_all(names)
+        output.print("the compiled pipelines are up to date")
+        return
+    for path in compile_all(names):
+        output.print(str(path), soft_wrap=True, highlight=False)
+
+
+@config_app.command("show")
+def config_show(
+    recipe: Annotated[str, typer.Argument(help="name of a recipe, or a .yaml file")],
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a recipe with every default, stage and override resolved.
+
+    Example: zoetrope config show nano
+    """
+    from zoetrope.pipelines.recipe import load_recipe
+
+    values = load_recipe(recipe, list(overrides or [])).model_dump(mode="json")
+    typer.echo(json.dumps(values, indent=1) if as_json else yaml.safe_dump(values, sort_keys=False).rstrip())

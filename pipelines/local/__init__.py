@@ -1,0 +1,1 @@
+"""Runs a pipeline on this machine: a supervisor that a person sees, and a driver that runs kfp.local."""

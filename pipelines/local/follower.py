@@ -1,0 +1,249 @@
+"""Follows a local run from the driver: MLflow, dataset version, run record.
+
+Steps only append to files; whatever is slow or may be away (MLflow, git, DVC) is done here, beside the pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoetrope.infra.datasets import DatasetRegistry
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.ledger import collect
+from zoetrope.infra.prices import cost, load_price_sheet
+from zoetrope.infra.references import Reference
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.store import get_json, open_store
+from zoetrope.pipelines.local.events import EventReader
+from zoetrope.pipelines.local.plan import Plan, StatePaths
+
+if TYPE_CHECKING:
+    from zoetrope.infra.tracking import Tracker
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+POLL_SECONDS = 2.0
+
+
+class Follower:
+    """One thread that handles events in order; `finish` handles the rest and closes the run.
+
+    Args:
+        plan: the run.
+        paths: folders of the state directory.
+        settings: of the run.
+    """
+
+    def __init__(self, plan: Plan, paths: StatePaths, settings: Settings) -> None:
+        self.plan, self.paths, self.settings = plan, paths, settings
+        self.directory = paths.run(plan.run_id)
+        self.store = open_store(settings.store)
+        self.events = EventReader(self.directory)
+        self.records: dict[str, dict[str, Any]] = {}
+        self.record_references: dict[str, str] = {}
+        self.failures: list[dict[str, Any]] = []
+        self.dataset: dict[str, str] = {}
+        self.tracker: Tracker | None = None
+        self.mlflow_run = ""
+        self.mlflow_steps: dict[str, str] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begins to follow."""
+        self._thread.start()
+
+    def finish(self, status: str) -> None:
+        """Handles what is left, closes the MLflow run and writes the run record."""
+        self._done.set()
+        self._thread.join()
+        self._handle_new()
+        self._add_cached_records()
+        self._safely("dataset version", self._adopt_dataset)
+        if self.tracker is not None:
+            self._safely("MLflow", lambda: self._close_tracking(status))
+        self._write_record(status)
+
+    def _follow(self) -> None:
+        self._safely("MLflow", self._open_tracking)
+        while not self._done.wait(POLL_SECONDS):
+            self._handle_new()
+            self._flush()
+
+    def _handle_new(self) -> None:
+        for event in self.events.new():
+            if event["event"] == "failed":
+                self.failures.append(event)
+            if event["event"] != "finished":
+                continue
+            step = event["step"]
+            self.record_references[step] = event["record"]
+            self.records[step] = get_json(self.store, event["record"])
+            if step == "encode":
+                self._safely("dataset version", self._adopt_dataset)
+            self._safely("MLflow", lambda step=step: self._log_step(step))  # type: ignore[misc]
+
+    def _add_cached_records(self) -> None:
+        """The report was given the records of all steps, also of those that the cache answered."""
+        for step, reference in self.records.get("report", {}).get("inputs", {}).items():
+            if step not in self.records:
+                self.record_references[step] = reference
+                self.records[step] = get_json(self.store, reference)
+                self._safely("MLflow", lambda step=step: self._log_step(step))  # type: ignore[misc]
+
+    # MLflow
+
+    def _open_tracking(self) -> None:
+        from zoetrope.infra.tracking import Tracker
+
+        self.tracker = Tracker(self.settings.tracking_uri, self.settings.experiment)
+        parameters = {"recipe": self.plan.recipe_name, "pipeline": self.plan.pipeline, **self.plan.arguments}
+        parameters |= {"recipe_digest": self.plan.recipe_digest, "commit": self.settings.commit}
+        self.mlflow_run = self.tracker.start_run(self.plan.run_id, self.plan.run_id, parameters)
+
+    def _step_run(self, step: str) -> str:
+        assert self.tracker is not None
+        if step not in self.mlflow_steps:
+            self.mlflow_steps[step] = self.tracker.step_run(self.mlflow_run, step)
+        return self.mlflow_steps[step]
+
+    def _flush(self) -> None:
+        if self.tracker is None:
+            return
+        for outbox in sorted((self.directory / "tracking").glob("*.jsonl")):
+            step = outbox.name.split(".")[0]
+            self._safely("MLflow", lambda s=step, o=outbox: self.tracker.flush(o, self._step_run(s)))  # type: ignore[misc, union-attr]
+
+    def _log_step(self, step: str) -> None:
+        """Everything that a finished (or cached) step leaves in its nested run."""
+        if self.tracker is None:
+            return
+        record = self.records[step]
+        run = self._step_run(step)
+        self._flush()
+        cached = record["run_id"] != self.plan.run_id
+        self.tracker.set_tags(
+            run,
+            {
+                "zoetrope.step": step,
+                "zoetrope.product": record["product"],
+                "zoetrope.record": self.record_references[step],
+                "zoetrope.cached_from": record["run_id"] if cached else "",
+                "zoetrope.key_figure": record["key_figure"],
+            },
+        )
+        self._log_dataset(step, run)
+        for name, reference in record["artifacts"].items():
+            self._log_object(run, name, reference)
+        metrics = dict(record["metrics"])
+        metrics |= {"seconds": 0.0 if cached else record["seconds"]}
+        metrics |= {"cost_usd": 0.0 if cached else float(record["cost_usd"])}
+        metrics |= {"peak_memory_bytes": float(record["usage"]["peak_memory_bytes"])}
+        self.tracker.finish(run, "FINISHED", metrics)
+
+    def _log_dataset(self, step: str, run: str) -> None:
+        assert self.tracker is not None
+        reference = self.records[step]["inputs"].get("dataset") or (
+            self.records[step]["product"] if step == "encode" else ""
+        )
+        if not reference:
+            return
+        manifest = get_json(self.store, reference)
+        context = "curation" if step == "encode" else "training"
+        self.tracker.log_dataset(
+            run, manifest["name"], manifest["digest"][:36], Reference.parse(reference).uri, context=context
+        )
+
+    def _log_object(self, run: str, name: str, reference: str) -> None:
+        assert self.tracker is not None
+        uri = Reference.parse(reference).uri
+        local = self.directory / "work" / "mlflow" / f"{name}{Path(uri).suffix}"
+        local.parent.mkdir(parents=True, exist_ok=True)
+        self.store.fetch(uri, local)
+        self.tracker.log_artifact(run, local)
+        local.unlink()
+
+    def _close_tracking(self, status: str) -> None:
+        assert self.tracker is not None
+        self._flush()
+        metrics: dict[str, float] = {"cost_usd": float(self._run_cost())}
+        for step in ("evaluate", "promote", "encode"):
+            metrics |= self.records.get(step, {}).get("metrics", {})
+        tags = {"zoetrope.dataset_digest": self.dataset.get("digest", "")}
+        tags["zoetrope.dataset_tag"] = self.dataset.get("tag", "")
+        self.tracker.set_tags(self.mlflow_run, tags)
+        report = self.directory / "report.html"
+        if "report" in self.records:
+            html = get_json(self.store, self.records["report"]["product"])["html"]
+            self.store.fetch(Reference.parse(html).uri, report)
+            self.tracker.log_artifact(self.mlflow_run, report)
+        for step, run in self.mlflow_steps.items():
+            if step not in self.records:
+                self.tracker.finish(run, "KILLED" if status == "KILLED" else "FAILED")
+        final: Status = "FINISHED" if status == "FINISHED" else "KILLED" if status == "KILLED" else "FAILED"
+        self.tracker.finish(self.mlflow_run, final, metrics)
+
+    # Dataset version and run record
+
+    def _adopt_dataset(self) -> None:
+        record = self.records.get("encode")
+        if record is None or self.dataset:
+            return
+        registry = DatasetRegistry(self.paths.datasets, self.store)
+        version = registry.adopt(record["product"], self.plan.run_id)
+        self.dataset = {"tag": version.tag, "revision": version.revision, "digest": version.digest}
+
+    def _run_cost(self) -> Any:
+        sheet = load_price_sheet(self.settings.price_sheet)
+        return sum(cost(entry, sheet) for entry in collect(self.store, self.plan.run_id))
+
+    def _write_record(self, status: str) -> None:
+        steps = {
+            step: {
+                "status": "cached" if record["run_id"] != self.plan.run_id else "succeeded",
+                "record": self.record_references[step],
+                "mlflow_run": self.mlflow_steps.get(step, ""),
+                **{
+                    key: record[key]
+                    for key in ("attempt", "seconds", "cost_usd", "resources", "usage", "product")
+                },
+                "key_figure": record["key_figure"],
+            }
+            for step, record in self.records.items()
+        }
+        for failure in self.failures:
+            steps.setdefault(failure["step"], {"status": failure["kind"], "message": failure["message"]})
+        commit, _, dirty = self.settings.commit.partition("+")
+        value = {
+            "schema": "zoetrope.run.v1",
+            "run_id": self.plan.run_id,
+            "status": status,
+            "pipeline": self.plan.pipeline,
+            "recipe": {"name": self.plan.recipe_name, "digest": self.plan.recipe_digest},
+            "arguments": self.plan.arguments,
+            "command": self.plan.command,
+            "started": self.plan.started,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code": {"commit": commit, "dirty": bool(dirty)},
+            "dataset": self.dataset,
+            "cost_usd": str(self._run_cost()),
+            "mlflow": {"tracking_uri": self.settings.tracking_uri, "run": self.mlflow_run},
+            "steps": steps,
+        }
+        path = self.directory / "record.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        os.replace(part, path)
+
+    def _safely(self, what: str, work: Any) -> None:
+        try:
+            work()
+        except ZoetropeError as error:
+            print(f"{what}: {error}", file=sys.stderr)  # noqa: T201
+        except Exception as error:  # noqa: BLE001 - an outage of tracking or of the registry never stops training
+            print(f"{what}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,64 @@
+"""Runs one step in this process, without KFP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.processes import RunLock, end_survivors, mark_environment
+from zoetrope.pipelines.local.plan import StatePaths, new_run_id, run_settings
+from zoetrope.pipelines.recipe import load_recipe
+from zoetrope.pipelines.resolve import resolve_jobs
+from zoetrope.pipelines.step_table import STEPS
+
+
+def run_step(
+    name: str, recipe_name: str, overrides: Sequence[str], inputs: Mapping[str, str], state: Path
+) -> dict[str, str]:
+    """Runs a step and returns {product, record}, both reference strings.
+
+    Args:
+        name: of the step.
+        recipe_name: name or file of the recipe.
+        overrides: `path=value`.
+        inputs: input name -> reference string; all that the step reads.
+        state: the state directory.
+    """
+    row = STEPS[name]
+    missing = [each for each in row.inputs if each not in inputs]
+    if missing:
+        raise ZoetropeError(
+            f"{name} needs --input {missing[0]}=FILE", f"FILE: --output of `{row.inputs[missing[0]]}`"
+        )
+    recipe = load_recipe(recipe_name, overrides)
+    state.mkdir(parents=True, exist_ok=True)
+    paths = StatePaths(state)
+    with RunLock(state, f"zoetrope step {name}"):
+        end_survivors(state, lambda line: None)
+        mark_environment(state)
+        run_id = new_run_id(f"{recipe.name}-{name}")
+        resources = {step: value.model_dump(mode="json") for step, value in recipe.resources.items()}
+        settings = run_settings(paths, run_id, resources, recipe.prices)
+        os.environ.update(settings.environment())
+        paths.run(run_id).mkdir(parents=True)
+        job = resolve_jobs(recipe, settings)[name].text()
+        page = paths.run(run_id) / f"{name}.html"
+        product, record = _call(row.face, job, inputs, page)
+    return {"product": product, "record": record}
+
+
+def _call(face: str, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
+    """Calls the function behind the KFP component: one adapter for every way to start a step."""
+    import importlib
+    from types import SimpleNamespace
+
+    module = importlib.import_module(face)
+    component = next(
+        value
+        for value in vars(module).values()
+        if hasattr(value, "python_func") and value.python_func.__module__ == face
+    )
+    product, record = component.python_func(job=job, page=SimpleNamespace(path=str(page)), **inputs)
+    return str(product), str(record)

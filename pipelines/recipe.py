@@ -1,0 +1,114 @@
+"""The recipe: one complete description of a system, from raw video to the promotion gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from zoetrope.components.caption.config import CaptionConfig
+from zoetrope.components.curate.config import CurateConfig
+from zoetrope.components.encode.config import EncodeConfig
+from zoetrope.components.evaluate.config import EvaluateConfig
+from zoetrope.components.generate.config import GenerateConfig
+from zoetrope.components.ingest.config import IngestConfig, SourceConfig
+from zoetrope.components.promote.config import PromoteConfig
+from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
+from zoetrope.infra.config import StrictModel
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.ledger import Resources
+from zoetrope.model.stages import StageConfig, load_stage
+from zoetrope.pipelines.recipe_file import apply_overrides, read_recipe, validate
+from zoetrope.pipelines.step_table import STEPS, TRAIN_STEPS
+
+
+class Stages(StrictModel):
+    """The three training stages of Open-Sora 2.0: T2V, T/I2V, and T/I2V at a larger size."""
+
+    stage_1: StageConfig
+    stage_2: StageConfig
+    stage_3: StageConfig
+
+
+class Recipe(StrictModel):
+    """One complete system.
+
+    Attributes:
+        name: names the recipe in runs, pipelines and tags.
+        description: one line for people.
+        source: where raw video comes from, with licence and rights.
+        ingest: the raw gates.
+        curate: shots, scores and thresholds.
+        caption: captions and the held-out split.
+        autoencoder: architecture and training of the video autoencoder.
+        encode: buckets, text encoders and shards of the dataset.
+        model: architecture and flow of the video model.
+        stages: the three training stages; in a recipe file each is a name in model/configs, or a name and changes.
+        generate: videos to judge.
+        evaluate: scores.
+        promote: the gate.
+        budget_usd: the most a run may cost, at the price sheet; checked by the gate.
+        prices: name of the price sheet; empty takes the newest valid one.
+        resources: what is allocated to each step; `default` stands for all that are not named.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    description: str = ""
+    source: SourceConfig
+    ingest: IngestConfig = IngestConfig()
+    curate: CurateConfig = CurateConfig()
+    caption: CaptionConfig = CaptionConfig()
+    autoencoder: AutoencoderStepConfig
+    encode: EncodeConfig
+    model: ModelConfig
+    stages: Stages
+    generate: GenerateConfig = GenerateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    promote: PromoteConfig = PromoteConfig()
+    budget_usd: Decimal = Field(gt=0)
+    prices: str = ""
+    resources: dict[str, Resources]
+
+    @field_validator("resources")
+    @classmethod
+    def _every_step(cls, given: dict[str, Resources]) -> dict[str, Resources]:
+        unknown = set(given) - set(STEPS) - {"default"}
+        if unknown:
+            raise ValueError(
+                f"a mapping of step names ({', '.join(STEPS)}) or `default`; unknown: {', '.join(unknown)}"
+            )
+        missing = [step for step in STEPS if step not in given and "default" not in given]
+        if missing:
+            raise ValueError(f"complete: add `default` or {', '.join(missing)}")
+        return {step: given.get(step) or given["default"] for step in STEPS}
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name or file, with its stages read and the overrides applied.
+
+    Raises:
+        ZoetropeError: unknown recipe, key or type, with the place and the nearest valid key.
+    """
+    values, places = read_recipe(name)
+    _expand_stages(values, places)
+    places |= apply_overrides(values, overrides)
+    return validate(Recipe, values, places)
+
+
+def _expand_stages(values: dict[str, Any], places: Mapping[tuple[str | int, ...], str]) -> None:
+    """Replaces stage names by the stages of model/configs, so that overrides reach into them."""
+    stages = values.get("stages")
+    if not isinstance(stages, dict):
+        return
+    for step in TRAIN_STEPS:
+        given = stages.get(step)
+        if not isinstance(given, str):
+            continue
+        try:
+            stages[step] = load_stage(given)
+        except ValueError as error:
+            raise ZoetropeError(
+                f"{places.get(('stages', step), 'recipe')}: {error}", "see model/configs"
+            ) from error

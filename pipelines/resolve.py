@@ -1,0 +1,98 @@
+"""Resolves a recipe, its overrides and the inputs of a run into one small job per step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.references import digest_bytes, digest_json
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps.job import Job
+from zoetrope.pipelines.code_digest import code_digest
+from zoetrope.pipelines.recipe import Recipe, load_recipe
+from zoetrope.pipelines.step_table import STEPS
+
+
+def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
+    """Step name -> job. Equal recipes and code give equal jobs, except for `report`, which names its run."""
+    configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
+    jobs = {
+        name: Job(step=name, config=config, code=code_digest(STEPS[name].module))
+        for name, config in configs.items()
+    }
+    folder = recipe.source.folder
+    if folder:
+        jobs["ingest"] = jobs["ingest"].model_copy(update={"fingerprint": fingerprint(Path(folder))})
+    return jobs
+
+
+def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Step name -> its complete configuration, of every step but `report`."""
+    values = recipe.model_dump(mode="json")
+    stages: dict[str, Any] = {
+        name: {"name": name, "stage": values["stages"][name], **values["model"]}
+        for name in ("stage_1", "stage_2", "stage_3")
+    }
+    promote = values["promote"] | {"budget_usd": values["budget_usd"]}
+    return {
+        "ingest": {"ingest": values["ingest"], "source": values["source"]},
+        **{
+            name: values[name]
+            for name in ("curate", "caption", "autoencoder", "encode", "generate", "evaluate")
+        },
+        **stages,
+        "promote": promote,
+    }
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe."""
+    return digest_json(recipe.model_dump(mode="json"))
+
+
+def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    commit, _, dirty = settings.commit.partition("+")
+    return {
+        "run_id": settings.run_id,
+        "recipe": recipe.name,
+        "recipe_hash": recipe_digest(recipe),
+        "commit": commit,
+        "dirty": bool(dirty) if commit else None,
+        "tracking_uri": settings.tracking_uri,
+        "experiment": settings.experiment,
+        "budget_usd": float(recipe.budget_usd),
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest of a folder's listing (names, sizes, times of change): changed footage is not answered from a cache."""
+    if not folder.is_dir():
+        raise ZoetropeError(f"source folder {folder} does not exist or is no folder", "give --input DIR")
+    lines = []
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root, name)
+            status = path.lstat()
+            lines.append(
+                f"{path.relative_to(folder)!s}\0{status.st_size}\0{status.st_mtime_ns}".encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
+    return digest_bytes(b"\n".join(sorted(lines)))
+
+
+def resolve(recipe: str, overrides: Sequence[str] | str, settings: Settings) -> tuple[str, ...]:
+    """The work of the `resolve` task: job strings in the order of `STEPS`.
+
+    Args:
+        recipe: name of a recipe or path of a recipe file.
+        overrides: `path=value`, one per line or as a list.
+        settings: of the process.
+    """
+    lines = overrides.splitlines() if isinstance(overrides, str) else overrides
+    jobs = resolve_jobs(load_recipe(recipe, [line for line in lines if line.strip()]), settings)
+    return tuple(jobs[name].text() for name in STEPS)
