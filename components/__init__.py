@@ -1,0 +1,1 @@
+"""What runs in a pod: one folder per step."""

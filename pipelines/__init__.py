@@ -1,0 +1,1 @@
+"""KFP pipelines, recipes, and the command line."""

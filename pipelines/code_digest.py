@@ -47,11 +47,7 @@ def imports(name: str) -> frozenset[str]:
                 base = f"{parent}.{base}" if base else parent
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
-        elif (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.startswith("zoetrope.")
-        ):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("zoetrope."):
             found.add(node.value)  # a module started as `python -m zoetrope....`
     return frozenset(each for each in found if module_file(each) is not None)
 

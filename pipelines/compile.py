@@ -45,10 +45,6 @@ def check_all(recipes: list[str], directory: Path = COMPILED) -> None:
         if old is None or new is None:
             detail = "is missing" if old is None else "belongs to no pipeline"
         else:
-            lines = difflib.unified_diff(
-                old.splitlines(), new.splitlines(), "committed", "compiled", lineterm="", n=0
-            )
+            lines = difflib.unified_diff(old.splitlines(), new.splitlines(), "committed", "compiled", lineterm="", n=0)
             detail = "differs: " + " | ".join(list(lines)[2:6])
-        raise ZoetropeError(
-            f"{directory.name}/{name} {detail}"[:400], "run `zoetrope compile` and commit the files"
-        )
+        raise ZoetropeError(f"{directory.name}/{name} {detail}"[:400], "run `zoetrope compile` and commit the files")

@@ -109,6 +109,4 @@ def _expand_stages(values: dict[str, Any], places: Mapping[tuple[str | int, ...]
         try:
             stages[step] = load_stage(given)
         except ValueError as error:
-            raise ZoetropeError(
-                f"{places.get(('stages', step), 'recipe')}: {error}", "see model/configs"
-            ) from error
+            raise ZoetropeError(f"{places.get(('stages', step), 'recipe')}: {error}", "see model/configs") from error

@@ -31,16 +31,12 @@ def find_recipe(name: str) -> Path:
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
-        raise ZoetropeError(
-            f"recipe file {name} does not exist", f"recipes by name: {', '.join(recipe_names())}"
-        )
+        raise ZoetropeError(f"recipe file {name} does not exist", f"recipes by name: {', '.join(recipe_names())}")
     if name in recipe_names():
         return RECIPES / f"{name}.yaml"
     close = difflib.get_close_matches(name, recipe_names(), 1)
     nearest = f"did you mean {close[0]!r}? " if close else ""
-    raise ZoetropeError(
-        f"unknown recipe {name!r}", f"{nearest}recipes: {', '.join(recipe_names())}, or a .yaml file"
-    )
+    raise ZoetropeError(f"unknown recipe {name!r}", f"{nearest}recipes: {', '.join(recipe_names())}, or a .yaml file")
 
 
 def read_recipe(name: str) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
@@ -49,9 +45,7 @@ def read_recipe(name: str) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
     values, places = _read_yaml(path)
     parent = values.pop("extends", None)
     if parent is not None:
-        base = find_recipe(
-            str(path.parent / parent) if str(parent).endswith((".yaml", ".yml")) else str(parent)
-        )
+        base = find_recipe(str(path.parent / parent) if str(parent).endswith((".yaml", ".yml")) else str(parent))
         below, places_below = _read_yaml(base)
         if "extends" in below:
             raise ZoetropeError(
@@ -69,9 +63,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ZoetropeError(
-            f"{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend the line"
-        ) from error
+        raise ZoetropeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend the line") from error
     if not isinstance(values, dict):
         raise ZoetropeError(
             f"{path}: a recipe is a mapping of keys to values", "start from `zoetrope config show nano`"
@@ -109,9 +101,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[tu
         path, equals, text = override.partition("=")
         keys = tuple(path.strip().split("."))
         if not equals or not all(keys):
-            raise ZoetropeError(
-                f"--set {override!r} is not path=value", "e.g. --set stages.stage_3.steps=100"
-            )
+            raise ZoetropeError(f"--set {override!r} is not path=value", "e.g. --set stages.stage_3.steps=100")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -137,16 +127,12 @@ def validate(model: type[MODEL], values: Mapping[str, Any], places: Mapping[tupl
         first = problems[0]
         path = _without_tags(first["loc"], values)
         name = ".".join(str(key) for key in path)
-        where = next(
-            (places[path[:count]] for count in range(len(path), 0, -1) if path[:count] in places), "recipe"
-        )
+        where = next((places[path[:count]] for count in range(len(path), 0, -1) if path[:count] in places), "recipe")
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             valid = fields_at(model, path[:-1])
             close = difflib.get_close_matches(str(path[-1]), valid, 1, cutoff=0.5)
-            hint = (
-                f"did you mean {close[0]!r}?" if close else f"valid keys here: {', '.join(valid) or 'none'}"
-            )
+            hint = f"did you mean {close[0]!r}?" if close else f"valid keys here: {', '.join(valid) or 'none'}"
             raise ZoetropeError(f"{where}: unknown key {name}{more}", hint) from error
         found = "" if first["type"] == "missing" else f", not {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -20,8 +20,7 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
     """Step name -> job. Equal recipes and code give equal jobs, except for `report`, which names its run."""
     configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
     jobs = {
-        name: Job(step=name, config=config, code=code_digest(STEPS[name].module))
-        for name, config in configs.items()
+        name: Job(step=name, config=config, code=code_digest(STEPS[name].module)) for name, config in configs.items()
     }
     folder = recipe.source.folder
     if folder:
@@ -39,10 +38,7 @@ def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
     promote = values["promote"] | {"budget_usd": values["budget_usd"]}
     return {
         "ingest": {"ingest": values["ingest"], "source": values["source"]},
-        **{
-            name: values[name]
-            for name in ("curate", "caption", "autoencoder", "encode", "generate", "evaluate")
-        },
+        **{name: values[name] for name in ("curate", "caption", "autoencoder", "encode", "generate", "evaluate")},
         **stages,
         "promote": promote,
     }

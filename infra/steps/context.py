@@ -43,9 +43,7 @@ class StepContext:
 
     def log_metrics(self, values: Mapping[str, float], index: int = 0) -> None:
         """Appends metrics to the outbox; `index` is the training step on the x axis."""
-        self._append(
-            self.outbox, {"kind": "metrics", "values": dict(values), "index": index, "time": time.time()}
-        )
+        self._append(self.outbox, {"kind": "metrics", "values": dict(values), "index": index, "time": time.time()})
 
     def log_parameters(self, values: Mapping[str, Any]) -> None:
         """Appends parameters to the outbox."""

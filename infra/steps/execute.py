@@ -79,11 +79,11 @@ def execute(
         with _scratch(context), _terminate_as_exit():
             chain.allocate(resources)
             context.event("started", attempt=attempt)
-            with UsageMonitor(lambda cpu, memory: chain.usage(cpu, memory)) as monitor:
+            with UsageMonitor(chain.usage) as monitor:
                 result = work(context)
             chain.usage(monitor.cpu_seconds, monitor.peak_memory_bytes)
             chain.outcome("succeeded")
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - re-raised, or ended with its exit code, by _fail
         _fail(context, chain, error)
     record = _record(settings, store, context, result, monitor, started)
     record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "code": code}
@@ -186,6 +186,4 @@ def _page(step: str, result: StepResult) -> str:
     if result.page.startswith("<!doctype"):
         return result.page
     body = result.page or f"<p>{result.key_figure}</p>"
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{step}</title><style>{style}</style><h1>{step}</h1>{body}"
-    )
+    return f"<!doctype html><meta charset=utf-8><title>{step}</title><style>{style}</style><h1>{step}</h1>{body}"

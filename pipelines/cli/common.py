@@ -54,9 +54,7 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "", right: 
         return
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for name in rows[0]:
-        table.add_column(
-            name.replace("_", " "), justify="right" if name in right else "left", overflow="fold"
-        )
+        table.add_column(name.replace("_", " "), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape("" if value is None else str(value)) for value in row.values()))
     output.print(table)

@@ -19,9 +19,7 @@ def group() -> None:
 @app.command("report")
 def report(
     run: Annotated[str, typer.Argument(help="run id; all runs when left out")] = "",
-    prices: Annotated[
-        str, typer.Option(help="name of a price sheet; the newest valid one when left out")
-    ] = "",
+    prices: Annotated[str, typer.Option(help="name of a price sheet; the newest valid one when left out")] = "",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:

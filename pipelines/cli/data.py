@@ -45,9 +45,7 @@ def samples(
         task = progress.add_task("rendering", total=1.0)
         render_footage(directory, config, lambda share: progress.update(task, completed=share))
     count = sum(1 for path in directory.iterdir() if path.suffix == ".mp4")
-    output.print(
-        f"{count} files, their captions and truth.json in {directory}", highlight=False, soft_wrap=True
-    )
+    output.print(f"{count} files, their captions and truth.json in {directory}", highlight=False, soft_wrap=True)
 
 
 @app.command("versions")

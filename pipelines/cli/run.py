@@ -30,19 +30,13 @@ def run(
     recipe: Annotated[str, typer.Argument(help="name of a recipe, or a .yaml file")],
     input_folder: Annotated[
         Path | None,
-        typer.Option(
-            "--input", metavar="DIR", help="your own folder of videos instead of the recipe's source"
-        ),
+        typer.Option("--input", metavar="DIR", help="your own folder of videos instead of the recipe's source"),
     ] = None,
     licence: Annotated[str, typer.Option(help="licence of --input, e.g. CC-BY-4.0")] = "",
-    rights: Annotated[
-        str, typer.Option(help="who may train on --input, and where that is written down")
-    ] = "",
+    rights: Annotated[str, typer.Option(help="who may train on --input, and where that is written down")] = "",
     dataset: Annotated[
         str,
-        typer.Option(
-            "--dataset", metavar="TAG", help="start from a dataset version: a tag, a revision or `latest`"
-        ),
+        typer.Option("--dataset", metavar="TAG", help="start from a dataset version: a tag, a revision or `latest`"),
     ] = "",
     pipeline: Annotated[str, typer.Option(help=f"one of {', '.join(PIPELINES)}")] = "full",
     overrides: SetOption = None,
@@ -76,9 +70,7 @@ def run(
     elif pipeline == "train":
         raise ZoetropeError("the pipeline train starts from a dataset version", "add --dataset TAG")
     elif pipeline == "evaluate":
-        raise ZoetropeError(
-            "the pipeline evaluate runs after a training", "use --pipeline full or --dataset TAG"
-        )
+        raise ZoetropeError("the pipeline evaluate runs after a training", "use --pipeline full or --dataset TAG")
     code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors)
     if record:
         print_summary(record, state_paths(store).run(record["run_id"]), as_json)
@@ -123,9 +115,7 @@ def print_summary(record: dict[str, Any], directory: Path, as_json: bool) -> Non
     if dataset:
         output.print(f"dataset   {dataset['tag']}  digest {dataset['digest']}", highlight=False)
     output.print(f"cost      {float(record['cost_usd']):.6f} USD", highlight=False)
-    output.print(
-        f"memory    {record['peak_memory_bytes'] / 1e9:.2f} GB at most, all processes", highlight=False
-    )
+    output.print(f"memory    {record['peak_memory_bytes'] / 1e9:.2f} GB at most, all processes", highlight=False)
     output.print(
         f"MLflow    mlflow ui --backend-store-uri {record['mlflow']['tracking_uri']}",
         highlight=False,

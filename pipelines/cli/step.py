@@ -62,9 +62,7 @@ def _parameters(path: Path | None) -> list[str]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise ZoetropeError(
-            f"--params {path}: {error}", "give a YAML mapping of recipe paths to values"
-        ) from error
+        raise ZoetropeError(f"--params {path}: {error}", "give a YAML mapping of recipe paths to values") from error
     if not isinstance(values, dict):
         raise ZoetropeError(f"--params {path}: not a mapping", "write recipe paths and values")
     return [f"{key}={json.dumps(value)}" for key, value in sorted(_flat(values).items())]

@@ -75,9 +75,7 @@ def main() -> None:
 def note_failure(directory: Path, error: ZoetropeError) -> None:
     """Leaves a failure of the driver itself where the supervisor looks."""
     fields = {"step": "driver", "headline": error.headline, "hint": error.hint, "exit_code": error.exit_code}
-    (directory / "failure.json").write_text(
-        json.dumps(fields | {"error": "ZoetropeError", "message": str(error)})
-    )
+    (directory / "failure.json").write_text(json.dumps(fields | {"error": "ZoetropeError", "message": str(error)}))
 
 
 if __name__ == "__main__":

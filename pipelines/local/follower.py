@@ -6,7 +6,6 @@ Steps only append to files; whatever is slow or may be away (MLflow, git, DVC) i
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from datetime import UTC, datetime
@@ -208,10 +207,7 @@ class Follower:
                 "status": "cached" if record["run_id"] != self.plan.run_id else "succeeded",
                 "record": self.record_references[step],
                 "mlflow_run": self.mlflow_steps.get(step, ""),
-                **{
-                    key: record[key]
-                    for key in ("attempt", "seconds", "cost_usd", "resources", "usage", "product")
-                },
+                **{key: record[key] for key in ("attempt", "seconds", "cost_usd", "resources", "usage", "product")},
                 "key_figure": record["key_figure"],
             }
             for step, record in self.records.items()
@@ -238,7 +234,7 @@ class Follower:
         path = self.directory / "record.json"
         part = path.with_suffix(".part")
         part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        os.replace(part, path)
+        part.replace(path)
 
     def _safely(self, what: str, work: Any) -> None:
         try:

@@ -29,9 +29,7 @@ def run_step(
     row = STEPS[name]
     missing = [each for each in row.inputs if each not in inputs]
     if missing:
-        raise ZoetropeError(
-            f"{name} needs --input {missing[0]}=FILE", f"FILE: --output of `{row.inputs[missing[0]]}`"
-        )
+        raise ZoetropeError(f"{name} needs --input {missing[0]}=FILE", f"FILE: --output of `{row.inputs[missing[0]]}`")
     recipe = load_recipe(recipe_name, overrides)
     state.mkdir(parents=True, exist_ok=True)
     paths = StatePaths(state)

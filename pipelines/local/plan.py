@@ -105,9 +105,7 @@ def code_commit() -> str:
     return head.stdout.strip() + ("+dirty" if status.stdout.strip() else "")
 
 
-def run_settings(
-    paths: StatePaths, run_id: str, resources: dict[str, dict[str, Any]], price_sheet: str
-) -> Settings:
+def run_settings(paths: StatePaths, run_id: str, resources: dict[str, dict[str, Any]], price_sheet: str) -> Settings:
     """Settings of every process of a local run."""
     from zoetrope.infra.store import open_store
     from zoetrope.infra.tracking import local_tracking_uri

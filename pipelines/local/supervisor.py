@@ -128,9 +128,7 @@ def failure(directory: Path, code: int) -> ZoetropeError:
             retryable = found["exit_code"] != 2
             return ZoetropeError(f"{found['step']}: {found['headline']}", found["hint"], retryable=retryable)
         headline = f"{found['step']}: {found['error']}: {found['message']}"
-        return ZoetropeError(
-            headline[:500], f"this is a fault of zoetrope; the traceback is in {log}", retryable=True
-        )
+        return ZoetropeError(headline[:500], f"this is a fault of zoetrope; the traceback is in {log}", retryable=True)
     if code < 0:
         return ZoetropeError(
             f"the driver was ended by signal {-code}",
