@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from zoetrope.components.encode.config import EncodeConfig
+from zoetrope.components.encode.inputs import EncodeInputs, too_short
+from zoetrope.components.encode.jobs import WorkerSetup, source_jobs
+from zoetrope.components.encode.manifest import SCHEMA, bucket_entries, dataset_digest, index_table
+from zoetrope.components.encode.page import render_page
+from zoetrope.components.encode.pool import open_pool
+from zoetrope.components.encode.text import encoder_folders, text_section
+from zoetrope.components.encode.writing import DatasetWriter
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.quality import GateResult, run_gate
+from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext, StepResult
+from zoetrope.infra.store import put_json, put_table
+
+SUITE = Path(__file__).with_name("suite.json")
 
 
 def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepContext) -> StepResult:
@@ -17,5 +35,108 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
 
     Returns:
         The `zoetrope.dataset.v1` product, which is a dataset version.
+
+    Raises:
+        ZoetropeError: no clip is long enough for a bucket or can be decoded, or the gate on the index is red.
     """
-    raise NotImplementedError
+    inputs = EncodeInputs(context.store, captions, autoencoder)
+    short = too_short(config, inputs.rows)
+    jobs = list(source_jobs(config, inputs.rows))
+    folders = encoder_folders(config.text, context.work / "text")
+    writer = DatasetWriter(config, context)
+    with open_pool(_setup(config, inputs, folders, context)) as pool:
+        if config.text.kind == "tiny":
+            pool.build_text_encoders(str(context.work / "text"), inputs.texts(), config.text.seed)
+        text = text_section(folders, pool, context)
+        writer.write(pool.sources(jobs), sum(len(job.clips) for job in jobs))
+    _require_samples(writer)
+    index = put_table(context.store, index_table(writer.rows))
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": config.name,
+        "autoencoder": autoencoder,
+        "text": text,
+        "buckets": bucket_entries(config.buckets, writer.shapes),
+        "shards": writer.shards,
+        "index": str(index),
+        "index_bytes": context.store.size(index.uri),
+        "counts": _counts(writer, short),
+        "licence": inputs.sources["licence"],
+        "rights": inputs.sources["rights"],
+        "funnel": inputs.clips["funnel"],
+        "captions": captions,
+        "prompts": inputs.sources["prompts"],
+    }
+    manifest["digest"] = dataset_digest(manifest, inputs.autoencoder)
+    gate = _gate(manifest, writer, context)
+    return _result(put_json(context.store, manifest), manifest, gate)
+
+
+def _setup(config: EncodeConfig, inputs: EncodeInputs, folders: tuple[Path, Path], context: StepContext) -> WorkerSetup:
+    uri = Reference.parse(inputs.autoencoder["weights"]).uri
+    weights = context.store.local_path(uri) or context.store.fetch(uri, context.work / "autoencoder.safetensors")
+    scratch = context.work / "videos"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return WorkerSetup(
+        config=config,
+        store=context.store.root,
+        autoencoder=inputs.autoencoder["config"],
+        weights=str(weights),
+        latent_mean=tuple(inputs.autoencoder["latent_mean"]),
+        latent_std=tuple(inputs.autoencoder["latent_std"]),
+        t5_folder=str(folders[0]),
+        clip_folder=str(folders[1]),
+        scratch=str(scratch),
+    )
+
+
+def _require_samples(writer: DatasetWriter) -> None:
+    if not writer.rows:
+        raise ZoetropeError(
+            f"encode: none of {len(writer.unreadable)} clips could be decoded",
+            "were the source videos changed since they were curated? run the ingest step again",
+        )
+
+
+def _gate(manifest: Mapping[str, Any], writer: DatasetWriter, context: StepContext) -> GateResult:
+    """Checks the index before the manifest exists, so that a bad dataset is never visible."""
+    import pandas
+
+    frame = pandas.DataFrame(sorted(writer.rows, key=lambda row: (row["bucket"], row["clip_id"])))
+    prefix = f"datasets/{manifest['name']}/{manifest['digest'][:16]}"
+    gate = run_gate("dataset", frame, SUITE, prefix, context.store)
+    gate.require()
+    return gate
+
+
+def _counts(writer: DatasetWriter, short: Mapping[str, int]) -> dict[str, Any]:
+    samples = Counter(str(row["bucket"]) for row in writer.rows)
+    splits = Counter({row["clip_id"]: row["split"] for row in writer.rows}.values())
+    return {
+        "clips": sum(splits.values()),
+        "train": splits["train"],
+        "held_out": splits["held_out"],
+        "samples": dict(sorted(samples.items())),
+        "too_short": dict(short),
+        "unreadable": len(writer.unreadable),
+    }
+
+
+def _result(product: Reference, manifest: Mapping[str, Any], gate: GateResult) -> StepResult:
+    counts, shards = manifest["counts"], manifest["shards"]
+    samples, size = sum(counts["samples"].values()), sum(shard["bytes"] for shard in shards)
+    names: Sequence[str] = [bucket["name"] for bucket in manifest["buckets"]]
+    return StepResult(
+        product=product,
+        key_figure=f"{samples:,} samples of {counts['clips']:,} clips, {size / 1e6:.1f} MB",
+        metrics={
+            "clips": float(counts["clips"]),
+            "samples": float(samples),
+            "held_out_clips": float(counts["held_out"]),
+            "unreadable_clips": float(counts["unreadable"]),
+            "shard_bytes": float(size),
+        },
+        parameters={"buckets": ", ".join(names), "dataset_digest": manifest["digest"]},
+        gates=[gate.as_dict()],
+        page=render_page(manifest),
+    )

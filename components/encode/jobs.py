@@ -1,0 +1,130 @@
+"""What the processes of the encode step send each other; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from zoetrope.components.encode.config import BucketConfig, EncodeConfig
+from zoetrope.model.data.shards import RawTensor
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to encode.
+
+    Attributes:
+        clip_id: its identity.
+        start: first moment in seconds, exact.
+        end: the moment at which it is over, exact.
+        crop: x, y, width, height of the picture without black bars, in source pixels.
+        caption: its text.
+        split: `train` or `held_out`.
+        buckets: positions, in the configuration, of the buckets that it is long enough for.
+    """
+
+    clip_id: str
+    start: Fraction
+    end: Fraction
+    crop: tuple[int, int, int, int]
+    caption: str
+    split: str
+    buckets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SourceJob:
+    """All clips of one source video: decoded in one pass.
+
+    Attributes:
+        source_id: identity of the source.
+        video: URI of its bytes.
+        clips: sorted by clip identity.
+    """
+
+    source_id: str
+    video: str
+    clips: tuple[ClipJob, ...]
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What every worker process needs once.
+
+    Attributes:
+        config: the step's configuration.
+        store: root of the store.
+        autoencoder: configuration of the autoencoder, as its product gives it.
+        weights: local path of its weights.
+        latent_mean: mean of the training latents per channel.
+        latent_std: their standard deviation per channel.
+        t5_folder: local Hugging Face folder.
+        clip_folder: local Hugging Face folder.
+        scratch: folder for videos that are not on this machine.
+    """
+
+    config: EncodeConfig
+    store: str
+    autoencoder: Mapping[str, Any]
+    weights: str
+    latent_mean: tuple[float, ...]
+    latent_std: tuple[float, ...]
+    t5_folder: str
+    clip_folder: str
+    scratch: str
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """One clip, encoded.
+
+    Attributes:
+        job: the clip.
+        tensors: name -> tensor, in the order of the shard.
+        t5_tokens: length of the caption in T5 tokens.
+        statistics: bucket name -> {latent_mean, latent_std, latent_finite} over all elements of the latent.
+        shapes: bucket name -> [C, T, H, W] of the latent.
+    """
+
+    job: ClipJob
+    tensors: Mapping[str, RawTensor]
+    t5_tokens: int
+    statistics: Mapping[str, Mapping[str, float]]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class EncodedSource:
+    """The clips of one source, and the identities of those that could not be decoded."""
+
+    clips: tuple[EncodedClip, ...]
+    unreadable: tuple[str, ...]
+
+
+def long_enough(bucket: BucketConfig, start: Fraction, end: Fraction) -> bool:
+    """Whether the clip still shows a picture at the bucket's last frame."""
+    return start + (bucket.frames - 1) / Fraction(bucket.fps).limit_denominator(1001) < end
+
+
+def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[SourceJob]:
+    """Groups clips by source, in the order of the shards: by source, then by clip.
+
+    Args:
+        config: gives the buckets.
+        rows: rows of clips.parquet with `caption` and `split` of captions.parquet.
+    """
+    ordered = sorted(rows, key=lambda row: (row["source_id"], row["clip_id"]))
+    pending: list[ClipJob] = []
+    for number, row in enumerate(ordered):
+        start, end = Fraction(row["start"]), Fraction(row["end"])
+        fitting = [at for at, bucket in enumerate(config.buckets) if long_enough(bucket, start, end)]
+        if fitting:
+            crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
+            pending.append(ClipJob(row["clip_id"], start, end, crop, row["caption"], row["split"], tuple(fitting)))
+        last = number + 1 == len(ordered) or ordered[number + 1]["source_id"] != row["source_id"]
+        if last and pending:
+            uri = row["video"].rpartition("@sha256:")[0]
+            yield SourceJob(row["source_id"], uri, tuple(pending))
+            pending = []

@@ -1,0 +1,152 @@
+"""The work of one process of the encode step: decode, encode with the autoencoder, encode the captions.
+
+Every clip and every caption is encoded by itself: the bits of a sample then depend on that sample alone, not on
+its neighbours in a batch nor on the number of processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from zoetrope.components.encode.config import BucketConfig
+from zoetrope.components.encode.jobs import ClipJob, EncodedClip, EncodedSource, SourceJob, WorkerSetup
+from zoetrope.infra.store import open_store
+from zoetrope.model.autoencoders import load_autoencoder
+from zoetrope.model.data.shards import RawTensor, raw_tensor
+from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders
+from zoetrope.model.video import ClipRequest, read_clips
+
+Frames = npt.NDArray[np.uint8]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_CAPTIONS_KEPT = 4096
+
+
+class Encoder:
+    """The models and settings of one process."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        torch.set_num_threads(setup.config.threads)
+        torch.use_deterministic_algorithms(True)
+        self.setup = setup
+        self.dtype = _DTYPES[setup.config.dtype]
+        self.store = open_store(setup.store)
+        self.autoencoder = load_autoencoder(setup.autoencoder, Path(setup.weights))
+        self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
+        self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
+        self.text = functools.lru_cache(maxsize=_CAPTIONS_KEPT)(self._text)
+
+    @functools.cached_property
+    def text_encoders(self) -> TextEncoders:
+        """Loaded at first use: the tiny ones are only built when the processes run already."""
+        return load_text_encoders(Path(self.setup.t5_folder), Path(self.setup.clip_folder))
+
+    def source(self, job: SourceJob) -> EncodedSource:
+        """Encodes all clips of one source."""
+        local = self.store.local_path(job.video)
+        path = local or self.store.fetch(job.video, Path(self.setup.scratch) / job.source_id)
+        try:
+            frames = self._read(path, job.clips)
+        finally:
+            if local is None:
+                path.unlink(missing_ok=True)
+        clips = [self._clip(clip, frames[clip.clip_id]) for clip in job.clips if clip.clip_id in frames]
+        return EncodedSource(tuple(clips), tuple(clip.clip_id for clip in job.clips if clip.clip_id not in frames))
+
+    def _read(self, path: Path, clips: Sequence[ClipJob]) -> dict[str, list[Frames]]:
+        """Frames of each clip in each of its buckets; a clip that cannot be decoded is left out."""
+        requests = {clip.clip_id: [self._request(clip, at) for at in clip.buckets] for clip in clips}
+        try:
+            decoded = iter(read_clips(path, [one for many in requests.values() for one in many]))
+        except (ValueError, OSError):  # one bad clip: find out which
+            return self._read_singly(path, requests)
+        return {clip_id: [next(decoded) for _ in many] for clip_id, many in requests.items()}
+
+    @staticmethod
+    def _read_singly(path: Path, requests: Mapping[str, list[ClipRequest]]) -> dict[str, list[Frames]]:
+        found = {}
+        for clip_id, many in requests.items():
+            try:
+                found[clip_id] = read_clips(path, many)
+            except (ValueError, OSError):  # av.error.FFmpegError is one or the other
+                continue
+        return found
+
+    def _request(self, clip: ClipJob, bucket: int) -> ClipRequest:
+        shape = self.setup.config.buckets[bucket]
+        return ClipRequest(clip.start, clip.end, shape.frames, shape.fps, shape.height, shape.width, clip.crop)
+
+    @torch.inference_mode()
+    def _clip(self, clip: ClipJob, frames: Sequence[Frames]) -> EncodedClip:
+        tensors: dict[str, RawTensor] = {}
+        statistics, shapes = {}, {}
+        for at, pictures in zip(clip.buckets, frames, strict=True):
+            bucket: BucketConfig = self.setup.config.buckets[at]
+            latents = self._latents(pictures)
+            for name, latent in latents.items():
+                tensors[f"{clip.clip_id}/{bucket.name}/{name}"] = raw_tensor(latent.to(self.dtype))
+            latent = latents["latent"]
+            statistics[bucket.name] = {
+                "latent_mean": float(latent.mean()),
+                "latent_std": float(latent.std()),
+                "latent_finite": float(all(bool(part.isfinite().all()) for part in latents.values())),
+            }
+            shapes[bucket.name] = tuple(latent.shape)
+        t5, pooled = self.text(clip.caption)
+        tensors |= {f"{clip.clip_id}/clip": pooled, f"{clip.clip_id}/t5": t5}
+        return EncodedClip(clip, tensors, t5.shape[0], statistics, shapes)
+
+    def _latents(self, frames: Frames) -> dict[str, Tensor]:
+        """head [C, 1, h, w], latent [C, T, h, w] and tail [C, 1, h, w] of uint8 [T, H, W, 3], normalised."""
+        video = torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
+        parts = {"head": video[:, :, :1], "latent": video, "tail": video[:, :, -1:]}
+        encoded = {name: self.autoencoder.encode(part.contiguous()) for name, part in parts.items()}
+        return {name: ((latent - self.mean) / self.std)[0] for name, latent in encoded.items()}
+
+    def _text(self, caption: str) -> tuple[RawTensor, RawTensor]:
+        """T5 [L, D] and CLIP [D] embeddings of one caption."""
+        with torch.inference_mode():
+            t5, clip = self.text_encoders.encode_text([caption])
+        tokens = t5[0][: self.setup.config.text.t5_tokens]
+        return raw_tensor(tokens.to(self.dtype)), raw_tensor(clip[0].to(self.dtype))
+
+
+_encoder: list[Encoder] = []  # the one Encoder of this process
+
+
+def start(setup: WorkerSetup) -> None:
+    """Prepares a worker process, which ends by itself when the step's process is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    _encoder[:] = [Encoder(setup)]
+
+
+def build_text_encoders(folder: str, captions: Sequence[str], seed: int) -> None:
+    """Writes the tiny text encoders and the tokenizer of these captions to `folder`."""
+    build_tiny_text_encoders(Path(folder), captions, seed)
+
+
+def encode_source(job: SourceJob) -> EncodedSource:
+    """One unit of work."""
+    return _encoder[0].source(job)
+
+
+def encode_null() -> tuple[RawTensor, RawTensor]:
+    """T5 and CLIP embeddings of the empty caption, which guidance compares with."""
+    return _encoder[0].text("")
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
