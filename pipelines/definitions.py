@@ -3,8 +3,6 @@
 Composed as plain Python functions, not as nested DAGs: each nested DAG costs a driver pod on a cluster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
