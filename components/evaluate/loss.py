@@ -36,8 +36,8 @@ def held_out_loss(
 ) -> dict[str, float]:
     """Mean flow-matching loss of the checkpoint over held-out clips and timesteps.
 
-    The timesteps are the midpoints of equal parts of [0, 1], without the training's time shift, as in Open-Sora's
-    validation loss; clip i has the same noise at every timestep and in every run.
+    The timesteps are the midpoints of equal parts of [0, 1], without the time shift of training, as in the
+    validation loss of Open-Sora; clip i has the same noise at every timestep and in every run.
 
     Args:
         config: number of timesteps and clips, seed, batch size, threads.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import Store, get_bytes
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from zoetrope.components.evaluate.metric import Metric, MetricInputs, MetricResult, mean_result
 
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
 """How well a frame is foretold by its neighbours.
 
-VBench drops every second frame, lets a network interpolate it again and takes (255 - mean absolute difference)
-/ 255. Here the mean of the two neighbours takes the network's place, so the two numbers do not compare.
+VBench drops every second frame, lets a network interpolate it again and takes (255 - mean absolute
+difference) / 255. Here the mean of the two neighbours takes the place of the network: not comparable.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
 from zoetrope.components.evaluate.metric import Metric, MetricInputs, MetricResult, mean_result
 
 

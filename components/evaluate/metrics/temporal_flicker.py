@@ -7,6 +7,7 @@ all videos: VBench takes only the static ones of a prompt suite of its own, so t
 from __future__ import annotations
 
 import numpy as np
+
 from zoetrope.components.evaluate.metric import Metric, MetricInputs, MetricResult, mean_result
 
 
