@@ -50,29 +50,36 @@ class SourceJob:
 
 
 @dataclass(frozen=True)
+class NullJob:
+    """The empty caption, whose embeddings guidance compares with."""
+
+
+@dataclass(frozen=True)
 class WorkerSetup:
-    """What every worker process needs once.
+    """What every worker process needs; a process builds its models once for equal setups.
 
     Attributes:
         config: the step's configuration.
         store: root of the store.
-        autoencoder: configuration of the autoencoder, as its product gives it.
+        autoencoder: configuration of the autoencoder as JSON.
         weights: local path of its weights.
         latent_mean: mean of the training latents per channel.
         latent_std: their standard deviation per channel.
-        t5_folder: local Hugging Face folder.
-        clip_folder: local Hugging Face folder.
+        t5_folder: local Hugging Face folder; tiny encoders are built there.
+        clip_folder: likewise.
+        captions: local JSON list of the captions whose words the tiny encoders know.
         scratch: folder for videos that are not on this machine.
     """
 
     config: EncodeConfig
     store: str
-    autoencoder: Mapping[str, Any]
+    autoencoder: str
     weights: str
     latent_mean: tuple[float, ...]
     latent_std: tuple[float, ...]
     t5_folder: str
     clip_folder: str
+    captions: str
     scratch: str
 
 
@@ -93,6 +100,14 @@ class EncodedClip:
     t5_tokens: int
     statistics: Mapping[str, Mapping[str, float]]
     shapes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class EncodedNull:
+    """T5 [L, D] and CLIP [D] embeddings of the empty caption."""
+
+    t5: RawTensor
+    clip: RawTensor
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.inputs import EncodeInputs, too_short
-from zoetrope.components.encode.jobs import WorkerSetup, source_jobs
+from zoetrope.components.encode.jobs import EncodedNull, EncodedSource, NullJob, SourceJob, WorkerSetup, source_jobs
 from zoetrope.components.encode.manifest import SCHEMA, bucket_entries, dataset_digest, index_table
 from zoetrope.components.encode.page import render_page
-from zoetrope.components.encode.pool import open_pool
 from zoetrope.components.encode.text import encoder_folders, text_section
 from zoetrope.components.encode.writing import DatasetWriter
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import GateResult, run_gate
-from zoetrope.infra.references import Reference
+from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import put_json, put_table
+from zoetrope.infra.workers import map_in_processes
 
 SUITE = Path(__file__).with_name("suite.json")
 
@@ -44,11 +46,10 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
     jobs = list(source_jobs(config, inputs.rows))
     folders = encoder_folders(config.text, context.work / "text")
     writer = DatasetWriter(config, context)
-    with open_pool(_setup(config, inputs, folders, context)) as pool:
-        if config.text.kind == "tiny":
-            pool.build_text_encoders(str(context.work / "text"), inputs.texts(), config.text.seed)
-        text = text_section(folders, pool, context)
-        writer.write(pool.sources(jobs), sum(len(job.clips) for job in jobs))
+    setup = _setup(config, inputs, folders, context)
+    with closing(map_in_processes(partial(_work, setup), [NullJob(), *jobs], config.workers)) as results:
+        text = text_section(folders, cast("EncodedNull", next(results)), context)
+        writer.write(cast("Iterator[EncodedSource]", results), sum(len(job.clips) for job in jobs))
     _require_samples(writer)
     index = put_table(context.store, index_table(writer.rows))
     manifest: dict[str, Any] = {
@@ -72,20 +73,30 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
     return _result(put_json(context.store, manifest), manifest, gate)
 
 
+def _work(setup: WorkerSetup, job: SourceJob | NullJob) -> EncodedSource | EncodedNull:
+    """Runs in a worker; the step's own process does without PyTorch."""
+    from zoetrope.components.encode.worker import work
+
+    return work(setup, job)
+
+
 def _setup(config: EncodeConfig, inputs: EncodeInputs, folders: tuple[Path, Path], context: StepContext) -> WorkerSetup:
     uri = Reference.parse(inputs.autoencoder["weights"]).uri
     weights = context.store.local_path(uri) or context.store.fetch(uri, context.work / "autoencoder.safetensors")
     scratch = context.work / "videos"
     scratch.mkdir(parents=True, exist_ok=True)
+    captions = context.work / "captions.json"
+    captions.write_bytes(canonical_json(inputs.texts()))
     return WorkerSetup(
         config=config,
         store=context.store.root,
-        autoencoder=inputs.autoencoder["config"],
+        autoencoder=canonical_json(inputs.autoencoder["config"]).decode(),
         weights=str(weights),
         latent_mean=tuple(inputs.autoencoder["latent_mean"]),
         latent_std=tuple(inputs.autoencoder["latent_std"]),
         t5_folder=str(folders[0]),
         clip_folder=str(folders[1]),
+        captions=str(captions),
         scratch=str(scratch),
     )
 

@@ -7,11 +7,10 @@ its neighbours in a batch nor on the number of processes.
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
-import threading
+import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,15 @@ import torch
 from torch import Tensor
 
 from zoetrope.components.encode.config import BucketConfig
-from zoetrope.components.encode.jobs import ClipJob, EncodedClip, EncodedSource, SourceJob, WorkerSetup
+from zoetrope.components.encode.jobs import (
+    ClipJob,
+    EncodedClip,
+    EncodedNull,
+    EncodedSource,
+    NullJob,
+    SourceJob,
+    WorkerSetup,
+)
 from zoetrope.infra.store import open_store
 from zoetrope.model.autoencoders import load_autoencoder
 from zoetrope.model.data.shards import RawTensor, raw_tensor
@@ -41,15 +48,11 @@ class Encoder:
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
         self.store = open_store(setup.store)
-        self.autoencoder = load_autoencoder(setup.autoencoder, Path(setup.weights))
+        self.autoencoder = load_autoencoder(json.loads(setup.autoencoder), Path(setup.weights))
         self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
+        self.text_encoders = _text_encoders(setup)
         self.text = functools.lru_cache(maxsize=_CAPTIONS_KEPT)(self._text)
-
-    @functools.cached_property
-    def text_encoders(self) -> TextEncoders:
-        """Loaded at first use: the tiny ones are only built when the processes run already."""
-        return load_text_encoders(Path(self.setup.t5_folder), Path(self.setup.clip_folder))
 
     def source(self, job: SourceJob) -> EncodedSource:
         """Encodes all clips of one source."""
@@ -115,38 +118,31 @@ class Encoder:
 
     def _text(self, caption: str) -> tuple[RawTensor, RawTensor]:
         """T5 [L, D] and CLIP [D] embeddings of one caption."""
-        with torch.inference_mode():
-            t5, clip = self.text_encoders.encode_text([caption])
-        tokens = t5[0][: self.setup.config.text.t5_tokens]
-        return raw_tensor(tokens.to(self.dtype)), raw_tensor(clip[0].to(self.dtype))
+        t5, clip = self.text_encoders.encode_text([caption])
+        return raw_tensor(t5[0].to(self.dtype)), raw_tensor(clip[0].to(self.dtype))
 
 
-_encoder: list[Encoder] = []  # the one Encoder of this process
+def work(setup: WorkerSetup, job: SourceJob | NullJob) -> EncodedSource | EncodedNull:
+    """One unit of work in a worker process."""
+    encoder = _encoder(setup)
+    return EncodedNull(*encoder.text("")) if isinstance(job, NullJob) else encoder.source(job)
 
 
-def start(setup: WorkerSetup) -> None:
-    """Prepares a worker process, which ends by itself when the step's process is gone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _encoder[:] = [Encoder(setup)]
+@functools.lru_cache(maxsize=1)
+def _encoder(setup: WorkerSetup) -> Encoder:
+    return Encoder(setup)
 
 
-def build_text_encoders(folder: str, captions: Sequence[str], seed: int) -> None:
-    """Writes the tiny text encoders and the tokenizer of these captions to `folder`."""
-    build_tiny_text_encoders(Path(folder), captions, seed)
-
-
-def encode_source(job: SourceJob) -> EncodedSource:
-    """One unit of work."""
-    return _encoder[0].source(job)
-
-
-def encode_null() -> tuple[RawTensor, RawTensor]:
-    """T5 and CLIP embeddings of the empty caption, which guidance compares with."""
-    return _encoder[0].text("")
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+def _text_encoders(setup: WorkerSetup) -> TextEncoders:
+    """Loads the encoders; tiny ones are built by whichever process comes first, for their bytes are the same."""
+    t5, clip = Path(setup.t5_folder), Path(setup.clip_folder)
+    text = setup.config.text
+    if text.kind == "tiny" and not t5.parent.is_dir():
+        t5.parent.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix="text-", dir=t5.parent.parent))
+        build_tiny_text_encoders(part, json.loads(Path(setup.captions).read_text("utf-8")), text.seed)
+        try:
+            part.rename(t5.parent)
+        except OSError:  # another process was faster
+            shutil.rmtree(part)
+    return load_text_encoders(t5, clip, max_tokens=text.t5_tokens)

@@ -1,0 +1,273 @@
+"""The encode step on small real videos."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+import torch
+
+from zoetrope.components.encode.config import BucketConfig, EncodeConfig, TextConfig
+from zoetrope.components.encode.step import encode
+from zoetrope.infra.datasets import DatasetRegistry
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.steps import StepContext
+from zoetrope.infra.store import (
+    Store,
+    get_json,
+    get_table,
+    open_store,
+    put_content,
+    put_file_content,
+    put_json,
+    put_table,
+)
+from zoetrope.model.autoencoders import DCAEConfig, load_autoencoder
+from zoetrope.model.autoencoders.dc_ae import VideoDCAE
+from zoetrope.model.checkpoint import save_weights
+from zoetrope.model.data import LatentDataset
+from zoetrope.model.video import read_clip, write_video
+
+SMALL = BucketConfig(height=32, width=32, frames=4, fps=8)
+LARGE = BucketConfig(height=48, width=48, frames=8, fps=8)
+CONFIG = EncodeConfig(name="tiny", buckets=(SMALL, LARGE), text=TextConfig(seed=3), workers=1)
+AUTOENCODER = DCAEConfig(
+    latent_channels=4,
+    widths=(4, 8, 8, 8),
+    encoder_depths=(0, 1, 1, 1),
+    decoder_depths=(0, 1, 1, 1),
+    blocks=("ResBlock", "ResBlock", "ResBlock", "ResBlock"),
+    temporal=(True, True, False),
+)
+# name, source, start, end, caption, split: the third clip is too short for the large bucket
+CLIPS = (
+    ("c1", "film0", "0", "1", "a red circle moving left", "train"),
+    ("c2", "film0", "1", "2", "a blue square moving up", "train"),
+    ("c0", "film1", "0", "1/2", "a red circle moving left", "train"),
+    ("c3", "film1", "1/2", "3/2", "a green triangle", "held_out"),
+)
+
+
+class World:
+    """A store with everything that the step reads."""
+
+    def __init__(self, folder: Path, clips: tuple[tuple[str, ...], ...] = CLIPS, captions: int | None = None) -> None:
+        self.folder = folder
+        self.store: Store = open_store(folder / "store")
+        videos = {name: self._video(name, seed) for seed, name in enumerate(("film0", "film1"))}
+        self.videos = videos
+        rows = [self._clip(videos, *clip[:4]) for clip in clips]
+        texts = [
+            {"clip_id": clip[0], "caption": clip[4], "caption_source": "sample", "attributes": "{}", "split": clip[5]}
+            for clip in clips[:captions]
+        ]
+        sources = put_json(
+            self.store,
+            {"schema": "zoetrope.sources.v1", "licence": "CC0-1.0", "rights": "own", "prompts": ""},
+        )
+        clips_product = put_json(
+            self.store,
+            {
+                "schema": "zoetrope.clips.v1",
+                "table": str(put_table(self.store, pyarrow.Table.from_pylist(rows))),
+                "funnel": str(put_json(self.store, {})),
+                "sources": str(sources),
+            },
+        )
+        self.captions = str(
+            put_json(
+                self.store,
+                {
+                    "schema": "zoetrope.captions.v1",
+                    "table": str(put_table(self.store, pyarrow.Table.from_pylist(texts))),
+                    "clips": str(clips_product),
+                },
+            )
+        )
+        self.autoencoder = str(put_json(self.store, self._autoencoder()))
+
+    def _video(self, name: str, seed: int) -> str:
+        random = np.random.default_rng(seed)
+        small = random.integers(0, 255, (32, 6, 6, 3), dtype=np.uint8)
+        path = write_video(self.folder / f"{name}.mp4", np.kron(small, np.ones((1, 8, 8, 1), np.uint8)), 16)
+        return str(put_file_content(self.store, path))
+
+    @staticmethod
+    def _clip(videos: dict[str, str], clip_id: str, source: str, start: str, end: str) -> dict[str, Any]:
+        crop = {"crop_x": 0, "crop_y": 4, "crop_width": 48, "crop_height": 40}
+        return {"clip_id": clip_id, "source_id": source, "video": videos[source], "start": start, "end": end, **crop}
+
+    def _autoencoder(self) -> dict[str, Any]:
+        path = self.folder / "autoencoder.safetensors"
+        save_weights(VideoDCAE(AUTOENCODER).initialise(5), path)
+        return {
+            "schema": "zoetrope.autoencoder.v1",
+            "kind": "dc_ae",
+            "config": json.loads(json.dumps(AUTOENCODER.__dict__)),
+            "weights": str(put_file_content(self.store, path)),
+            "latent_mean": [0.1, 0.2, 0.3, 0.4],
+            "latent_std": [1.0, 0.5, 2.0, 1.0],
+        }
+
+    def encode(self, config: EncodeConfig = CONFIG, **inputs: str) -> Any:
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        context = StepContext("encode", self.store, work, self.folder / "run")
+        given = {"captions": self.captions, "autoencoder": self.autoencoder, **inputs}
+        return encode(config, given["captions"], given["autoencoder"], context)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def result(world: World) -> Any:
+    return world.encode()
+
+
+@pytest.fixture(scope="module")
+def manifest(world: World, result: Any) -> dict[str, Any]:
+    loaded: dict[str, Any] = get_json(world.store, result.product)
+    return loaded
+
+
+def test_every_clip_is_in_every_bucket_that_it_is_long_enough_for(world: World, manifest: dict[str, Any]) -> None:
+    rows = get_table(world.store, manifest["index"]).to_pylist()
+    assert [(row["bucket"], row["clip_id"], row["split"]) for row in rows] == [
+        ("32px_4f", "c0", "train"),
+        ("32px_4f", "c1", "train"),
+        ("32px_4f", "c2", "train"),
+        ("32px_4f", "c3", "held_out"),
+        ("48px_8f", "c1", "train"),
+        ("48px_8f", "c2", "train"),
+        ("48px_8f", "c3", "held_out"),
+    ]
+    assert manifest["counts"] == {
+        "clips": 4,
+        "train": 3,
+        "held_out": 1,
+        "samples": {"32px_4f": 4, "48px_8f": 3},
+        "too_short": {"32px_4f": 0, "48px_8f": 1},
+        "unreadable": 0,
+    }
+    assert [bucket["latent"] for bucket in manifest["buckets"]] == [[4, 1, 4, 4], [4, 2, 6, 6]]
+    assert (manifest["licence"], manifest["rights"]) == ("CC0-1.0", "own")
+
+
+def test_latents_are_the_autoencoders_normalised(world: World, manifest: dict[str, Any]) -> None:
+    dataset = LatentDataset.open(manifest, world.store.read, "48px_8f")
+    batch = dataset.batch([1])
+    assert batch.clip_ids == ("c2",)
+    path = world.store.local_path(world.videos["film0"].rpartition("@")[0])
+    assert path is not None
+    frames = read_clip(
+        path, Fraction(1), Fraction(2), LARGE.frames, LARGE.fps, height=48, width=48, crop=(0, 4, 48, 40)
+    )
+    product = get_json(world.store, world.autoencoder)
+    weights = world.store.local_path(product["weights"].rpartition("@")[0])
+    assert weights is not None
+    model = load_autoencoder(product["config"], weights)
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    mean = torch.tensor(product["latent_mean"]).view(1, -1, 1, 1, 1)
+    std = torch.tensor(product["latent_std"]).view(1, -1, 1, 1, 1)
+    for name, part in {"latent": video, "head": video[:, :, :1], "tail": video[:, :, -1:]}.items():
+        torch.testing.assert_close(getattr(batch, name), (model.encode(part) - mean) / std)
+
+
+def test_captions_are_embedded_and_equal_ones_equally(world: World, manifest: dict[str, Any]) -> None:
+    batch = LatentDataset.open(manifest, world.store.read, "32px_4f").batch([0, 1, 2])
+    assert batch.captions[0] == batch.captions[1] != batch.captions[2]
+    assert torch.equal(batch.t5[0], batch.t5[1])
+    assert torch.equal(batch.clip[0], batch.clip[1])
+    assert not torch.allclose(batch.clip[0], batch.clip[2])
+    rows = get_table(world.store, manifest["index"]).to_pylist()
+    tokens = {row["clip_id"]: row["t5_tokens"] for row in rows}
+    assert batch.t5_length.tolist() == [tokens[clip_id] for clip_id in batch.clip_ids]
+
+
+def test_equal_input_gives_the_equal_product_with_other_workers_too(world: World, result: Any) -> None:
+    assert world.encode(CONFIG.model_copy(update={"workers": 2})).product == result.product
+
+
+def test_the_digest_does_not_depend_on_the_place(world: World, manifest: dict[str, Any], tmp_path: Path) -> None:
+    elsewhere = World(tmp_path)
+    other = get_json(elsewhere.store, elsewhere.encode().product)
+    assert other["digest"] == manifest["digest"]
+    assert other["index"] != manifest["index"]
+
+
+def test_another_caption_gives_another_digest(manifest: dict[str, Any], tmp_path: Path) -> None:
+    changed = (*CLIPS[:3], (*CLIPS[3][:4], "a red triangle", "held_out"))
+    other = World(tmp_path, changed)
+    assert get_json(other.store, other.encode().product)["digest"] != manifest["digest"]
+
+
+def test_small_shards_hold_the_same_samples(world: World, tmp_path: Path, manifest: dict[str, Any]) -> None:
+    shards = manifest["shards"]
+    assert [shard["samples"] for shard in shards] == [4]
+    for shard in shards:
+        assert shard["uri"] == world.store.uri(f"dvc/files/md5/{shard['md5'][:2]}/{shard['md5'][2:]}")
+        assert world.store.size(shard["uri"]) == shard["bytes"]
+
+
+def test_the_registry_adopts_the_product(world: World, result: Any, manifest: dict[str, Any]) -> None:
+    version = DatasetRegistry(world.folder / "datasets", world.store).adopt(str(result.product), "run")
+    assert (version.tag, version.digest) == ("tiny-v1", manifest["digest"])
+
+
+def test_the_gate_ran_and_its_docs_are_kept(world: World, result: Any) -> None:
+    (gate,) = result.gates
+    assert gate["success"]
+    assert world.store.exists(gate["docs"])
+
+
+def test_clips_without_caption_are_left_out(tmp_path: Path) -> None:
+    world = World(tmp_path, captions=2)
+    product = get_json(world.store, world.encode().product)
+    assert product["counts"]["clips"] == 2
+
+
+def test_a_bucket_that_no_clip_fits_is_an_error(world: World) -> None:
+    config = CONFIG.model_copy(update={"buckets": (BucketConfig(height=32, width=32, frames=40, fps=8),)})
+    with pytest.raises(ZoetropeError, match=r"none of 4 clips .* 32px_40f: it needs more than 4\.88 s"):
+        world.encode(config)
+
+
+def test_a_damaged_video_costs_its_clips_only(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    path = world.store.local_path(world.videos["film0"].rpartition("@")[0])
+    assert path is not None
+    path.write_bytes(b"not a video")
+    product = get_json(world.store, world.encode().product)
+    assert (product["counts"]["clips"], product["counts"]["unreadable"]) == (2, 2)
+
+
+def test_a_broken_autoencoder_is_stopped_by_the_gate(world: World) -> None:
+    product = get_json(world.store, world.autoencoder)
+    broken = put_json(world.store, {**product, "latent_std": [0.0, 0.5, 2.0, 1.0]})
+    with pytest.raises(ZoetropeError, match="latent_finite"):
+        world.encode(autoencoder=str(broken))
+
+
+def test_products_of_other_steps_are_refused(world: World) -> None:
+    with pytest.raises(ZoetropeError, match=r"zoetrope\.captions\.v1"):
+        world.encode(captions=world.autoencoder)
+
+
+def test_missing_encoder_folder_is_named(world: World) -> None:
+    text = TextConfig(kind="folders", t5_folder=str(world.folder / "nothing"))
+    with pytest.raises(ZoetropeError, match=r"encode\.text\.t5_folder"):
+        world.encode(CONFIG.model_copy(update={"text": text}))
+
+
+def test_the_product_holds_no_time_and_no_scratch_path(world: World, result: Any) -> None:
+    text = json.dumps(get_json(world.store, result.product))
+    assert str(world.folder / "work") not in text
+    assert put_content(world.store, json.dumps({}).encode(), ".json").uri.startswith(world.store.root)
