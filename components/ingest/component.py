@@ -8,9 +8,7 @@ from zoetrope.components.images import CORE
 
 
 @dsl.component(base_image=CORE, install_kfp_package=False)
-def ingest(job: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
-    "Outputs", [("product", str), ("record", str)]
-):
+def ingest(job: str, page: dsl.Output[dsl.HTML]) -> NamedTuple("Outputs", [("product", str), ("record", str)]):
     """Reads raw video, checks every file and lists the usable ones.
 
     Args:

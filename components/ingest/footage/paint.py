@@ -135,9 +135,7 @@ def _clouds(x: Plane, y: Plane, rng: np.random.Generator) -> npt.NDArray[np.floa
     return np.clip(waves / 2.5, -1, 1)
 
 
-def _paint_object(
-    image: Image, shape: str, rgb: tuple[int, int, int], x: float, y: float, radius: float
-) -> None:
+def _paint_object(image: Image, shape: str, rgb: tuple[int, int, int], x: float, y: float, radius: float) -> None:
     """Blends the object into `image` in place, with edges one pixel soft so that slow motion is smooth."""
     reach = int(1.3 * radius) + 2
     left, right = max(0, int(x) - reach), min(image.shape[1], int(x) + reach + 1)

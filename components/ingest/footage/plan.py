@@ -132,9 +132,7 @@ def plan_footage(config: FootageConfig) -> Plan:
         first = number * config.shots_per_film
         indices = range(first, first + config.shots_per_film)
         fps = LOW_FPS if film_defects[number] == "low_fps" else config.fps
-        scenes = _scenes(
-            [words[i] for i in indices], [scene_defects.get(i, "") for i in indices], fps, config, rng
-        )
+        scenes = _scenes([words[i] for i in indices], [scene_defects.get(i, "") for i in indices], fps, config, rng)
         seed = int(rng.integers(2**31))
         films.append(Film(f"film_{number:04d}.mp4", fps, scenes, film_defects[number], seed))
     whole = [film.name for film in films if not film.defect]
