@@ -51,9 +51,7 @@ class LedgerChain:
         """Says what the step holds from now on; `price_sheet` names the sheet in force, if one was chosen."""
         with self._lock:
             if self._events:
-                raise ZoetropeError(
-                    "ledger: a chain holds one allocation", "start a new attempt for another one"
-                )
+                raise ZoetropeError("ledger: a chain holds one allocation", "start a new attempt for another one")
             self._append("allocation", {"resources": resources.model_dump(), "price_sheet": price_sheet})
 
     def usage(self, cpu_seconds: float, peak_memory_bytes: int) -> None:

@@ -7,6 +7,7 @@ import re
 from typing import Any, Literal
 
 from pydantic import ValidationError
+
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import canonical_json, digest_json

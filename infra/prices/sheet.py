@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from pydantic import Field, ValidationError
+
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerEntry
@@ -60,14 +61,10 @@ def load_price_sheet(name: str = "", on: date | None = None, directory: Path = S
     names = list_price_sheets(directory)
     if name:
         if name not in names:
-            raise ZoetropeError(
-                f"no price sheet {name!r} in {directory}", f"choose one of: {', '.join(names)}"
-            )
+            raise ZoetropeError(f"no price sheet {name!r} in {directory}", f"choose one of: {', '.join(names)}")
         return _read(directory / f"{name}.toml")
     day = on or date.today()
-    valid = [
-        sheet for sheet in (_read(directory / f"{each}.toml") for each in names) if sheet.valid_from <= day
-    ]
+    valid = [sheet for sheet in (_read(directory / f"{each}.toml") for each in names) if sheet.valid_from <= day]
     if not valid:
         raise ZoetropeError(
             f"no price sheet in {directory} is valid on {day}", "name one, or check this machine's date"
@@ -82,9 +79,7 @@ def cost(entry: LedgerEntry, sheet: PriceSheet) -> Decimal:
         ZoetropeError: the attempt held a kind of GPU that the sheet does not price.
     """
     held = entry.resources
-    per_hour = (
-        Decimal(str(held.cpu)) * sheet.cpu_core_hour + Decimal(str(held.memory_gb)) * sheet.memory_gb_hour
-    )
+    per_hour = Decimal(str(held.cpu)) * sheet.cpu_core_hour + Decimal(str(held.memory_gb)) * sheet.memory_gb_hour
     if held.gpus:
         if held.gpu_kind not in sheet.gpu_hour:
             raise ZoetropeError(
@@ -99,10 +94,6 @@ def cost(entry: LedgerEntry, sheet: PriceSheet) -> Decimal:
 def _read(path: Path) -> PriceSheet:
     try:
         # Prices are read as decimals: 0.1 in the file is 0.1 in the bill.
-        return PriceSheet.model_validate(
-            {"name": path.stem, **tomllib.loads(path.read_text(), parse_float=Decimal)}
-        )
+        return PriceSheet.model_validate({"name": path.stem, **tomllib.loads(path.read_text(), parse_float=Decimal)})
     except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ZoetropeError(
-            f"{path}: not a price sheet: {error}", "compare it with the sheets beside it"
-        ) from error
+        raise ZoetropeError(f"{path}: not a price sheet: {error}", "compare it with the sheets beside it") from error

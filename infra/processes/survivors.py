@@ -112,9 +112,7 @@ def _holder(lock: Path) -> ProcessIdentity | None:
 
 def _has_open(process: psutil.Process, path: Path) -> bool:
     try:
-        return any(
-            Path(file.path) == path and getattr(file, "mode", "r") != "r" for file in process.open_files()
-        )
+        return any(Path(file.path) == path and getattr(file, "mode", "r") != "r" for file in process.open_files())
     except (psutil.Error, OSError):
         return False
 
@@ -142,9 +140,7 @@ def _token_of(process: psutil.Process) -> str:
         return ""
 
 
-def _end_all(
-    find: Callable[[], list[psutil.Process]], log: Callable[[str], None], grace_seconds: float
-) -> list[Ended]:
+def _end_all(find: Callable[[], list[psutil.Process]], log: Callable[[str], None], grace_seconds: float) -> list[Ended]:
     ended: list[Ended] = []
     for _ in range(ROUNDS):
         found = [process for process in find() if process.is_running() and _command(process)]

@@ -79,7 +79,7 @@ class Tracker:
             The MLflow run id.
         """
         everything = {RUN_TAG: run_id, **(tags or {})}
-        found = self._search({RUN_TAG: run_id}, top=True)
+        found = self.find_run(run_id)
         if found is None and self._adopt:
             found = self._answered(lambda: self.client.get_run(self._adopt)).info.run_id
         if found is None:
@@ -91,6 +91,10 @@ class Tracker:
             self._resume(found, everything)
         self.log_parameters(found, parameters or {})
         return found
+
+    def find_run(self, run_id: str) -> str | None:
+        """The MLflow run of a pipeline run, None when it has none."""
+        return self._search({RUN_TAG: run_id}, top=True)
 
     def step_run(self, parent: str, step: str) -> str:
         """The nested MLflow run of a step, found again or created."""

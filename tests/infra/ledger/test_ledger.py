@@ -6,6 +6,7 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerChain, Resources, collect, next_attempt
 from zoetrope.infra.store import open_store

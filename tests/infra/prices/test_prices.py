@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 import zoetrope.infra.prices as prices
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerEntry, Resources
