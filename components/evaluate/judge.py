@@ -71,9 +71,7 @@ def judge(frames: npt.NDArray[np.uint8], colors: Sequence[str], directions: Sequ
     red, green, blue = (frames[..., channel] for channel in range(3))
     chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     # Half of the strongest chroma separates the object from tinted texture, however pale the model paints.
-    strongest = int(
-        np.searchsorted(np.cumsum(np.bincount(chroma.ravel(), minlength=256)), 0.99 * chroma.size)
-    )
+    strongest = int(np.searchsorted(np.cumsum(np.bincount(chroma.ravel(), minlength=256)), 0.99 * chroma.size))
     mask = chroma >= max(MINIMUM_CHROMA, strongest / 2)
     if not colors or float(mask.mean()) < MINIMUM_AREA:
         return Verdict("", "", 0.0, (0.0, 0.0))

@@ -11,10 +11,11 @@ from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_table
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from zoetrope.model.data.loader import LatentBatch, LatentDataset
     from zoetrope.model.flow import FlowConfig
+    from zoetrope.model.mmdit.model import MMDiT
 
 HELD_OUT = "held_out"
 
@@ -51,14 +52,11 @@ def held_out_loss(
     """
     import torch
 
-    from zoetrope.model.checkpoint import load_mmdit
     from zoetrope.model.data.loader import LatentDataset
 
     torch.set_num_threads(config.threads)
     clips = LatentDataset.open(dataset, context.store.read, bucket, HELD_OUT)
-    weights = Reference.parse(checkpoint["weights"])
-    path = context.store.fetch(weights.uri, context.work / "weights.safetensors")
-    model, flow = load_mmdit(checkpoint["config"], path)
+    model, flow = _load(checkpoint, context)
     times = [(index + 0.5) / config.loss_timesteps for index in range(config.loss_timesteps)]
     totals = torch.zeros(len(times), dtype=torch.float64)
     count = min(len(clips), config.loss_samples)
@@ -70,6 +68,19 @@ def held_out_loss(
     means = (totals / count).tolist()
     scores = {f"held_out_loss_t{round(100 * t):02d}": mean for t, mean in zip(times, means, strict=True)}
     return {"held_out_loss": sum(means) / len(means), **scores}
+
+
+def _load(checkpoint: Mapping[str, Any], context: StepContext) -> tuple[MMDiT, FlowConfig]:
+    from zoetrope.model.checkpoint import load_weights, make_config
+    from zoetrope.model.flow import FlowConfig
+    from zoetrope.model.mmdit.config import MMDiTConfig
+    from zoetrope.model.mmdit.model import MMDiT
+
+    uri = Reference.parse(checkpoint["weights"]).uri
+    path = context.store.local_path(uri) or context.store.fetch(uri, context.work / "weights.safetensors")
+    model = MMDiT(make_config(MMDiTConfig, checkpoint["config"]["mmdit"]))
+    load_weights(model, path)
+    return model.eval(), make_config(FlowConfig, checkpoint["config"]["flow"])
 
 
 def _batches(dataset: LatentDataset, count: int, size: int) -> Iterator[tuple[range, LatentBatch]]:
@@ -88,9 +99,7 @@ def _noise(seed: int, indices: range, latent: Tensor) -> Tensor:
     )
 
 
-def _squared_error(
-    model: nn.Module, flow: FlowConfig, batch: LatentBatch, noise: Tensor, time: float
-) -> Tensor:
+def _squared_error(model: MMDiT, flow: FlowConfig, batch: LatentBatch, noise: Tensor, time: float) -> Tensor:
     """Mean squared error of the predicted velocity of each clip, [B], as text-to-video."""
     import torch
 

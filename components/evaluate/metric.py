@@ -80,8 +80,7 @@ def attribute_result(
         one-sided exact binomial test against chance; nothing when there are fewer than two words.
     """
     asked = [
-        sample.attributes.get(attribute, "") if sample.condition == TEXT_TO_VIDEO else ""
-        for sample in inputs.samples
+        sample.attributes.get(attribute, "") if sample.condition == TEXT_TO_VIDEO else "" for sample in inputs.samples
     ]
     right = [
         None if want not in candidates else want == got for want, got in zip(asked, seen, strict=True)
@@ -89,9 +88,7 @@ def attribute_result(
     scores: dict[str, float] = {}
     if len(candidates) >= 2:
         for group, prefix in ((TRAINED, ""), (UNTRAINED, "untrained_")):
-            judged = [
-                r for r, s in zip(right, inputs.samples, strict=True) if r is not None and s.model == group
-            ]
+            judged = [r for r, s in zip(right, inputs.samples, strict=True) if r is not None and s.model == group]
             if judged:
                 scores |= _group_scores(prefix, attribute, metric, judged, 1.0 / len(candidates))
     if not scores:
@@ -99,9 +96,7 @@ def attribute_result(
     return MetricResult(scores, {f"seen_{attribute}": list(seen), f"{attribute}_right": right})
 
 
-def _group_scores(
-    prefix: str, attribute: str, metric: str, judged: Sequence[bool], chance: float
-) -> dict[str, float]:
+def _group_scores(prefix: str, attribute: str, metric: str, judged: Sequence[bool], chance: float) -> dict[str, float]:
     from scipy.stats import binomtest
 
     test = binomtest(sum(judged), len(judged), chance, alternative="greater")

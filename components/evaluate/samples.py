@@ -60,9 +60,7 @@ def decode_video(data: bytes) -> npt.NDArray[np.uint8]:
             container.streams.video[0].thread_count = 1
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     except (av.error.FFmpegError, IndexError) as error:
-        raise ZoetropeError(
-            f"a generated video cannot be decoded: {error}", "run the step `generate` again"
-        ) from error
+        raise ZoetropeError(f"a generated video cannot be decoded: {error}", "run the step `generate` again") from error
     if not frames:
         raise ZoetropeError("a generated video has no frames", "run the step `generate` again")
     return np.stack(frames)

@@ -76,9 +76,7 @@ def evaluate(config: EvaluateConfig, videos: str, context: StepContext) -> StepR
 def _chosen_metrics(config: EvaluateConfig) -> tuple[str, ...]:
     unknown = sorted(set(config.metrics) - set(METRICS))
     if unknown:
-        raise ZoetropeError(
-            f"evaluate.metrics: there is no metric {unknown[0]!r}", f"choose from {', '.join(METRICS)}"
-        )
+        raise ZoetropeError(f"evaluate.metrics: there is no metric {unknown[0]!r}", f"choose from {', '.join(METRICS)}")
     return config.metrics or tuple(METRICS)
 
 
@@ -89,9 +87,9 @@ def _vocabulary(
 
     Chance is one in the number of words that the model could have learned, not of those that are asked for.
     """
-    attributes = [
-        json.loads(text) for text in get_table(store, dataset["captions"])["attributes"].to_pylist() if text
-    ]
+    captions = get_json(store, dataset["captions"])
+    texts = get_table(store, captions["table"])["attributes"].to_pylist()
+    attributes = [json.loads(text) for text in texts if text]
     attributes += [video["attributes"] for video in videos]
     found = {key: {entry.get(key, "") for entry in attributes if entry} for key in ("color", "direction")}
     return (

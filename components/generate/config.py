@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
+
 from zoetrope.infra.config import StrictModel
 from zoetrope.model.sampler import SamplerConfig
 

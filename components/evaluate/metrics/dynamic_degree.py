@@ -72,6 +72,4 @@ def _block_error(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]
     return error.reshape(pairs, -1)
 
 
-METRIC = Metric(
-    "dynamic_degree", True, "share of videos that move (block matching, not VBench's score)", _measure
-)
+METRIC = Metric("dynamic_degree", True, "share of videos that move (block matching, not VBench's score)", _measure)

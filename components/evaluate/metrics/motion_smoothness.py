@@ -20,6 +20,4 @@ def _measure(inputs: MetricInputs) -> MetricResult:
     return mean_result(inputs, "motion_smoothness", values)
 
 
-METRIC = Metric(
-    "motion_smoothness", True, "1 means that neighbours foretell each frame (not VBench's score)", _measure
-)
+METRIC = Metric("motion_smoothness", True, "1 means that neighbours foretell each frame (not VBench's score)", _measure)

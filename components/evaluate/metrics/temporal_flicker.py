@@ -20,6 +20,4 @@ def _measure(inputs: MetricInputs) -> MetricResult:
     return mean_result(inputs, "temporal_flicker", values)
 
 
-METRIC = Metric(
-    "temporal_flicker", True, "1 means that adjacent frames are equal (not VBench's score)", _measure
-)
+METRIC = Metric("temporal_flicker", True, "1 means that adjacent frames are equal (not VBench's score)", _measure)

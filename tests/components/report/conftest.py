@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pytest
 
-from zoetrope.infra.store import Store, put_content, put_file_content, put_json, put_table
+from zoetrope.infra.store import Store, open_store, put_content, put_file_content, put_json, put_table
 from zoetrope.model.video import write_video
 
 RUN = "2026-11-23-nano-1"
@@ -68,7 +69,7 @@ class Run:
         }
         bad = {
             "name": "clips", "success": gate, "statistics": {"evaluated": 12}, "docs": "s3://bucket/docs/index.html",
-            "failures": [] if gate else [{"expectation": "expect_column_values_to_be_between", "column": "motion", "unexpected_count": 3}],
+            "failures": [] if gate else [{"expectation": "expect_between", "column": "motion", "unexpected_count": 3}],
         }  # fmt: skip
         self.add(
             "ingest", {"schema": "zoetrope.sources.v1", "counts": counts, "rejected": rejected}, gates=[good], **fields
@@ -168,7 +169,8 @@ class Run:
         names = ("color_accuracy", "direction_accuracy", "temporal_flicker", "held_out_loss", "attribute_accuracy")
         better = {name: name != "held_out_loss" for name in names}
         product = {
-            "schema": "zoetrope.scores.v1", "scores": scores, "higher_is_better": better, "headline": "attribute_accuracy",
+            "schema": "zoetrope.scores.v1", "scores": scores, "higher_is_better": better,
+            "headline": "attribute_accuracy",
             "table": str(put_table(self.store, table)), "videos": self.products["generate"],
         }  # fmt: skip
         self.add("evaluate", product, **fields)
@@ -190,3 +192,8 @@ class Run:
     def references(self) -> list[str]:
         """All records."""
         return list(self.records.values())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(open_store(tmp_path / "store"), tmp_path)
