@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from zoetrope.components.encode.config import BucketConfig, EncodeConfig
 from zoetrope.model.data.shards import RawTensor
+
+CLIPS_PER_TEXT_JOB = 1024  # 1 GB of T5-XXL embeddings at a usual caption length of 130 tokens
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ class SourceJob:
 
 
 @dataclass(frozen=True)
-class NullJob:
-    """The empty caption, whose embeddings guidance compares with."""
+class TextJob:
+    """The captions of the sources that follow, each once and sorted, and the empty one.
+
+    They are a job of their own so that not every process has to load the text encoders.
+    """
+
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -84,30 +91,27 @@ class WorkerSetup:
 
 
 @dataclass(frozen=True)
+class EncodedTexts:
+    """Caption -> T5 [L, D] and CLIP [D] embeddings."""
+
+    embeddings: Mapping[str, tuple[RawTensor, RawTensor]]
+
+
+@dataclass(frozen=True)
 class EncodedClip:
     """One clip, encoded.
 
     Attributes:
         job: the clip.
         tensors: name -> tensor, in the order of the shard.
-        t5_tokens: length of the caption in T5 tokens.
         statistics: bucket name -> {latent_mean, latent_std, latent_finite} over all elements of the latent.
         shapes: bucket name -> [C, T, H, W] of the latent.
     """
 
     job: ClipJob
     tensors: Mapping[str, RawTensor]
-    t5_tokens: int
     statistics: Mapping[str, Mapping[str, float]]
     shapes: Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class EncodedNull:
-    """T5 [L, D] and CLIP [D] embeddings of the empty caption."""
-
-    t5: RawTensor
-    clip: RawTensor
 
 
 @dataclass(frozen=True)
@@ -143,3 +147,21 @@ def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iter
             uri = row["video"].rpartition("@sha256:")[0]
             yield SourceJob(row["source_id"], uri, tuple(pending))
             pending = []
+
+
+def with_texts(sources: Iterable[SourceJob]) -> Iterator[TextJob | SourceJob]:
+    """Puts the captions of each group of sources before it, so that no more than a group's are held at a time."""
+    group: list[SourceJob] = []
+    for source in sources:
+        group.append(source)
+        if sum(len(each.clips) for each in group) >= CLIPS_PER_TEXT_JOB:
+            yield _texts(group)
+            yield from group
+            group = []
+    if group:
+        yield _texts(group)
+        yield from group
+
+
+def _texts(group: Sequence[SourceJob]) -> TextJob:
+    return TextJob(tuple(sorted({"", *(clip.caption for source in group for clip in source.clips)})))

@@ -16,7 +16,7 @@ SCHEMA = "zoetrope.dataset.v1"
 INDEX_COLUMNS = ("clip_id", "bucket", "shard", "split", "caption", "t5_tokens")
 
 
-def index_rows(clip: EncodedClip, shard: int) -> list[dict[str, Any]]:
+def index_rows(clip: EncodedClip, shard: int, t5_tokens: int) -> list[dict[str, Any]]:
     """One row per bucket of the clip: the index columns and the statistics that the gate looks at."""
     return [
         {
@@ -25,7 +25,7 @@ def index_rows(clip: EncodedClip, shard: int) -> list[dict[str, Any]]:
             "shard": shard,
             "split": clip.job.split,
             "caption": clip.job.caption,
-            "t5_tokens": clip.t5_tokens,
+            "t5_tokens": t5_tokens,
             **statistics,
         }
         for bucket, statistics in clip.statistics.items()

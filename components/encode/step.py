@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.inputs import EncodeInputs, too_short
-from zoetrope.components.encode.jobs import EncodedNull, EncodedSource, NullJob, SourceJob, WorkerSetup, source_jobs
+from zoetrope.components.encode.jobs import (
+    EncodedSource,
+    EncodedTexts,
+    SourceJob,
+    TextJob,
+    WorkerSetup,
+    source_jobs,
+    with_texts,
+)
 from zoetrope.components.encode.manifest import SCHEMA, bucket_entries, dataset_digest, index_table
 from zoetrope.components.encode.page import render_page
 from zoetrope.components.encode.text import encoder_folders, text_section
@@ -47,16 +54,15 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
     folders = encoder_folders(config.text, context.work / "text")
     writer = DatasetWriter(config, context)
     setup = _setup(config, inputs, folders, context)
-    with closing(map_in_processes(partial(_work, setup), [NullJob(), *jobs], config.workers)) as results:
-        text = text_section(folders, cast("EncodedNull", next(results)), context)
-        writer.write(cast("Iterator[EncodedSource]", results), sum(len(job.clips) for job in jobs))
+    results = map_in_processes(partial(_work, setup), list(with_texts(jobs)), config.workers)
+    writer.write(results, sum(len(job.clips) for job in jobs))
     _require_samples(writer)
     index = put_table(context.store, index_table(writer.rows))
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "name": config.name,
         "autoencoder": autoencoder,
-        "text": text,
+        "text": text_section(folders, writer.null, context),
         "buckets": bucket_entries(config.buckets, writer.shapes),
         "shards": writer.shards,
         "index": str(index),
@@ -73,7 +79,7 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
     return _result(put_json(context.store, manifest), manifest, gate)
 
 
-def _work(setup: WorkerSetup, job: SourceJob | NullJob) -> EncodedSource | EncodedNull:
+def _work(setup: WorkerSetup, job: SourceJob | TextJob) -> EncodedSource | EncodedTexts:
     """Runs in a worker; the step's own process does without PyTorch."""
     from zoetrope.components.encode.worker import work
 

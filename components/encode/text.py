@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.components.encode.config import TextConfig
-from zoetrope.components.encode.jobs import EncodedNull
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import Store, put_file_content
@@ -33,14 +32,14 @@ def encoder_folders(config: TextConfig, tiny: Path) -> tuple[Path, Path]:
     return folders
 
 
-def text_section(folders: tuple[Path, Path], null: EncodedNull, context: StepContext) -> dict[str, Any]:
-    """Stores the encoders and the null embeddings and returns the manifest's `text`."""
+def text_section(folders: tuple[Path, Path], null: tuple[RawTensor, RawTensor], context: StepContext) -> dict[str, Any]:
+    """Stores the encoders and the embeddings of the empty caption; returns the manifest's `text`."""
     return {
         "mode": "ragged",
         "t5": _stored(context.store, folders[0]),
         "clip": _stored(context.store, folders[1]),
-        "null_t5": _stored_tensor(context, "t5", null.t5),
-        "null_clip": _stored_tensor(context, "clip", null.clip),
+        "null_t5": _stored_tensor(context, "t5", null[0]),
+        "null_clip": _stored_tensor(context, "clip", null[1]),
     }
 
 

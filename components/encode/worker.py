@@ -22,10 +22,10 @@ from zoetrope.components.encode.config import BucketConfig
 from zoetrope.components.encode.jobs import (
     ClipJob,
     EncodedClip,
-    EncodedNull,
     EncodedSource,
-    NullJob,
+    EncodedTexts,
     SourceJob,
+    TextJob,
     WorkerSetup,
 )
 from zoetrope.infra.store import open_store
@@ -36,7 +36,6 @@ from zoetrope.model.video import ClipRequest, read_clips
 
 Frames = npt.NDArray[np.uint8]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_CAPTIONS_KEPT = 4096
 
 
 class Encoder:
@@ -51,8 +50,11 @@ class Encoder:
         self.autoencoder = load_autoencoder(json.loads(setup.autoencoder), Path(setup.weights))
         self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
-        self.text_encoders = _text_encoders(setup)
-        self.text = functools.lru_cache(maxsize=_CAPTIONS_KEPT)(self._text)
+
+    @functools.cached_property
+    def text_encoders(self) -> TextEncoders:
+        """Loaded by the processes that get captions to encode."""
+        return _text_encoders(self.setup)
 
     def source(self, job: SourceJob) -> EncodedSource:
         """Encodes all clips of one source."""
@@ -105,9 +107,7 @@ class Encoder:
                 "latent_finite": float(all(bool(part.isfinite().all()) for part in latents.values())),
             }
             shapes[bucket.name] = tuple(latent.shape)
-        t5, pooled = self.text(clip.caption)
-        tensors |= {f"{clip.clip_id}/clip": pooled, f"{clip.clip_id}/t5": t5}
-        return EncodedClip(clip, tensors, t5.shape[0], statistics, shapes)
+        return EncodedClip(clip, tensors, statistics, shapes)
 
     def _latents(self, frames: Frames) -> dict[str, Tensor]:
         """head [C, 1, h, w], latent [C, T, h, w] and tail [C, 1, h, w] of uint8 [T, H, W, 3], normalised."""
@@ -116,16 +116,19 @@ class Encoder:
         encoded = {name: self.autoencoder.encode(part.contiguous()) for name, part in parts.items()}
         return {name: ((latent - self.mean) / self.std)[0] for name, latent in encoded.items()}
 
-    def _text(self, caption: str) -> tuple[RawTensor, RawTensor]:
-        """T5 [L, D] and CLIP [D] embeddings of one caption."""
-        t5, clip = self.text_encoders.encode_text([caption])
-        return raw_tensor(t5[0].to(self.dtype)), raw_tensor(clip[0].to(self.dtype))
+    def texts(self, job: TextJob) -> EncodedTexts:
+        """Embeds captions one by one."""
+        embeddings = {}
+        for caption in job.captions:
+            t5, clip = self.text_encoders.encode_text([caption])
+            embeddings[caption] = (raw_tensor(t5[0].to(self.dtype)), raw_tensor(clip[0].to(self.dtype)))
+        return EncodedTexts(embeddings)
 
 
-def work(setup: WorkerSetup, job: SourceJob | NullJob) -> EncodedSource | EncodedNull:
+def work(setup: WorkerSetup, job: SourceJob | TextJob) -> EncodedSource | EncodedTexts:
     """One unit of work in a worker process."""
     encoder = _encoder(setup)
-    return EncodedNull(*encoder.text("")) if isinstance(job, NullJob) else encoder.source(job)
+    return encoder.texts(job) if isinstance(job, TextJob) else encoder.source(job)
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zoetrope.components.encode.config import EncodeConfig
-from zoetrope.components.encode.jobs import EncodedClip, EncodedSource
+from zoetrope.components.encode.jobs import EncodedClip, EncodedSource, EncodedTexts
 from zoetrope.components.encode.manifest import index_rows
 from zoetrope.infra.datasets.layout import shard_key
 from zoetrope.infra.steps import StepContext
-from zoetrope.model.data.shards import Shard, ShardWriter
+from zoetrope.model.data.shards import RawTensor, Shard, ShardWriter
 
 _MEGABYTE = 1_000_000
 
@@ -23,6 +23,7 @@ class DatasetWriter:
         rows: index rows with the statistics of each sample.
         shapes: bucket name -> [C, T, H, W] of its latents.
         unreadable: identities of clips that could not be decoded.
+        null: T5 and CLIP embeddings of the empty caption.
     """
 
     def __init__(self, config: EncodeConfig, context: StepContext) -> None:
@@ -32,22 +33,30 @@ class DatasetWriter:
         self.rows: list[dict[str, Any]] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.unreadable: list[str] = []
+        self.null: tuple[RawTensor, RawTensor]
+        self._texts: Mapping[str, tuple[RawTensor, RawTensor]] = {}
 
-    def write(self, sources: Iterable[EncodedSource], total: int) -> None:
-        """Takes all of `sources`; `total` is the number of clips in them, for the progress."""
+    def write(self, results: Iterable[EncodedSource | EncodedTexts], total: int) -> None:
+        """Takes all results, texts before the clips that they belong to; `total` clips, for the progress."""
         done = 0
-        for source in sources:
-            for clip in source.clips:
+        for result in results:
+            if isinstance(result, EncodedTexts):
+                self._texts = result.embeddings
+                self.null = self._texts[""]
+                continue
+            for clip in result.clips:
                 self._add(clip)
-            self.unreadable.extend(source.unreadable)
-            done += len(source.clips) + len(source.unreadable)
+            self.unreadable.extend(result.unreadable)
+            done += len(result.clips) + len(result.unreadable)
             self._context.progress(f"{done} of {total} clips encoded", done / total)
         self._publish(self._writer.close())
 
     def _add(self, clip: EncodedClip) -> None:
-        number, finished = self._writer.add(clip.tensors)
+        t5, pooled = self._texts[clip.job.caption]
+        texts = {f"{clip.job.clip_id}/clip": pooled, f"{clip.job.clip_id}/t5": t5}
+        number, finished = self._writer.add({**clip.tensors, **texts})
         self._publish(finished)
-        self.rows.extend(index_rows(clip, number))
+        self.rows.extend(index_rows(clip, number, t5_tokens=t5.shape[0]))
         self.shapes.update(clip.shapes)
 
     def _publish(self, shard: Shard | None) -> None:
