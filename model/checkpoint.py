@@ -46,7 +46,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"{path} is a pickled checkpoint, which could run code when read; give a .safetensors file"
         )
     try:
-        return load_file(str(path))
+        state: dict[str, torch.Tensor] = load_file(str(path))
+        return state
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error})") from error
 

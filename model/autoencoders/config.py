@@ -55,12 +55,12 @@ class DCAEConfig:
     @property
     def spatial_factor(self) -> int:
         """Pixels per latent pixel along height and along width."""
-        return 2 ** (len(self.widths) - 1)
+        return int(2 ** (len(self.widths) - 1))
 
     @property
     def temporal_factor(self) -> int:
         """Frames per latent frame."""
-        return 2 ** sum(self.temporal)
+        return int(2 ** sum(self.temporal))
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, H, W) of the latent of a video; raises ValueError for sizes that do not divide."""

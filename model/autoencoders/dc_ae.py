@@ -164,6 +164,9 @@ class Decoder(nn.Module):
         return out
 
 
+SHORTCUT_MODULES = (DownsampleBlock, UpsampleBlock, LatentProjection, LatentExpansion, PixelProjection)
+
+
 class VideoDCAE(nn.Module):
     """Encoder and decoder; pixels in [-1, 1]."""
 
@@ -174,13 +177,26 @@ class VideoDCAE(nn.Module):
         self.decoder = Decoder(config)
 
     def initialise(self, seed: int) -> VideoDCAE:
-        """Fills all weights from a seed: truncated normal of standard deviation 0.02, biases zero."""
+        """Fills all weights from a seed: truncated normal of standard deviation 0.02, biases zero.
+
+        What is added to a shortcut (resampling convolutions, and the norm that ends a residual branch) starts at
+        zero, so that training begins at the plain averaging code and learns what to add to it.
+        """
         generator = torch.Generator().manual_seed(seed)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, SHORTCUT_MODULES):
+                for part in module.modules():
+                    if isinstance(part, nn.Conv3d):
+                        nn.init.zeros_(part.weight)
+            elif isinstance(module, Residual):
+                for part in module.main.modules():
+                    if isinstance(part, RMSNorm3d):
+                        nn.init.zeros_(part.weight)
         return self
 
     def encode(self, video: Tensor) -> Tensor:
