@@ -1,0 +1,1 @@
+"""The steps `autoencoder` and `stage_1` to `stage_3`."""
