@@ -90,9 +90,7 @@ class LocalStore:
     def _path_of_key(self, key: str) -> Path:
         path = Path(os.path.normpath(self.directory / key))
         if path != self.directory and self.directory not in path.parents:
-            raise ZoetropeError(
-                f"key {key!r} leaves the store {self.directory}", "use a relative key without '..'"
-            )
+            raise ZoetropeError(f"key {key!r} leaves the store {self.directory}", "use a relative key without '..'")
         return path
 
     def _path_of_uri(self, uri: str) -> Path:
