@@ -59,9 +59,7 @@ def git(directory: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_versions_are_numbered_and_equal_digest_gives_the_same_tag(
-    registry: DatasetRegistry, store: Store
-) -> None:
+def test_versions_are_numbered_and_equal_digest_gives_the_same_tag(registry: DatasetRegistry, store: Store) -> None:
     first = registry.adopt(make_dataset(store, b"one"), "run-1")
     second = registry.adopt(make_dataset(store, b"one", b"two"), "run-2")
     again = registry.adopt(make_dataset(store, b"one"), "run-3")
@@ -82,9 +80,7 @@ def test_a_version_is_found_by_tag_name_commit_and_latest(registry: DatasetRegis
     assert registry.resolve("latest") == other
 
 
-def test_an_unknown_version_names_the_nearest_and_the_way_to_list(
-    registry: DatasetRegistry, store: Store
-) -> None:
+def test_an_unknown_version_names_the_nearest_and_the_way_to_list(registry: DatasetRegistry, store: Store) -> None:
     with pytest.raises(ZoetropeError, match="holds none yet"):
         registry.resolve("nano-v1")
     registry.adopt(make_dataset(store, b"one"), "run-1")
@@ -130,9 +126,7 @@ def test_dvc_itself_pulls_opens_and_finds_nothing_changed(
     assert git(clone, "status", "--porcelain") == ""
 
 
-def test_manifest_in_the_commit_is_the_referenced_one(
-    registry: DatasetRegistry, store: Store, directory: Path
-) -> None:
+def test_manifest_in_the_commit_is_the_referenced_one(registry: DatasetRegistry, store: Store, directory: Path) -> None:
     reference = make_dataset(store, b"one")
     version = registry.adopt(reference, "run-1")
     committed = git(directory, "show", "nano-v1:datasets/nano/manifest.json").encode()
@@ -142,9 +136,7 @@ def test_manifest_in_the_commit_is_the_referenced_one(
     assert git(directory, "status", "--porcelain") == ""
 
 
-def test_a_killed_adopt_is_repaired_by_the_next(
-    registry: DatasetRegistry, store: Store, directory: Path
-) -> None:
+def test_a_killed_adopt_is_repaired_by_the_next(registry: DatasetRegistry, store: Store, directory: Path) -> None:
     first = registry.adopt(make_dataset(store, b"one"), "run-1")
     second = registry.adopt(make_dataset(store, b"two"), "run-2")
     # killed between commit and tag, with the locks of git still lying about and a file half written
