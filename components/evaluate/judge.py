@@ -94,13 +94,15 @@ def _hue(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         [(green - blue) / chroma, (blue - red) / chroma + 2.0],
         (red - green) / chroma + 4.0,
     )
-    return (sector * 60.0) % 360.0
+    hue: npt.NDArray[np.float64] = (sector * 60.0) % 360.0
+    return hue
 
 
 def _nearest_hue(hue: npt.NDArray[np.float64], colors: Sequence[str]) -> npt.NDArray[np.intp]:
     """Index of the candidate whose hue is nearest on the circle."""
     distances = [np.abs((hue - HUES[color] + 180.0) % 360.0 - 180.0) for color in colors]
-    return np.stack(distances).argmin(axis=0)
+    nearest: npt.NDArray[np.intp] = np.stack(distances).argmin(axis=0)
+    return nearest
 
 
 def _path(weight: npt.NDArray[np.floating]) -> tuple[float, float]:

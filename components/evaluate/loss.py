@@ -125,4 +125,5 @@ def _squared_error(model: MMDiT, flow: FlowConfig, batch: LatentBatch, noise: Te
         cond=condition,
         txt_len=batch.t5_length,
     )
-    return (velocity - patchify(target, patch)).square().mean(dim=(1, 2))
+    error: Tensor = (velocity - patchify(target, patch)).square().mean(dim=(1, 2))
+    return error

@@ -17,14 +17,15 @@ BACKGROUND, INK = (255, 255, 255), (40, 44, 52)
 FONT_SIZE = 12
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[npt.NDArray[uint8]]]]) -> bytes:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[npt.NDArray[uint8]]]], image_format: str = "PNG") -> bytes:
     """Draws the sheet.
 
     Args:
         rows: (prompt, videos) with each video uint8 [T, H, W, 3]; the videos of a row stand side by side.
+        image_format: `PNG` or `JPEG`.
 
     Returns:
-        PNG bytes that depend on the rows alone.
+        Bytes that depend on the rows alone.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -44,7 +45,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[npt.NDArray[uint8]]]]) -> b
                 tile = Image.fromarray(video[index]).resize((TILE, TILE), Image.Resampling.BILINEAR)
                 sheet.paste(tile, (left, top + CAPTION_HEIGHT))
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
+    sheet.save(buffer, format=image_format)
     return buffer.getvalue()
 
 

@@ -72,3 +72,9 @@ def caption_rows(dataset: Mapping[str, Any], store: Store) -> list[dict[str, Any
     product = get_json(store, dataset["captions"])
     rows: list[dict[str, Any]] = get_table(store, product["table"]).to_pylist()
     return rows
+
+
+def caption_attributes(dataset: Mapping[str, Any], store: Store) -> dict[str, dict[str, str]]:
+    """clip_id -> what its caption says, for the clips whose source said it."""
+    rows = caption_rows(dataset, store)
+    return {row["clip_id"]: json.loads(row["attributes"]) or {} for row in rows if row["attributes"]}
