@@ -176,9 +176,7 @@ def _result(context: StepContext, product: dict[str, Any], picture: bytes) -> St
     }
     artifacts = {f"sample_{i + 1}": Reference.parse(v["video"]) for i, v in enumerate(videos[:LOGGED_SAMPLES])}
     artifacts["contact_sheet"] = Reference.parse(product["contact_sheet"])
-    caption = escape(
-        f"First, middle and last frame; on the right the untrained model. {counts['videos']} videos in all."
-    )
+    caption = f"First, middle and last frame; on the right the untrained model. {counts['videos']} videos in all."
     data = base64.b64encode(picture).decode()
     settings = product["settings"]
     return StepResult(
