@@ -27,6 +27,7 @@ _ENVIRONMENT = {
 }
 _PASSING_CODES = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL_ERROR")
 ATTEMPTS = 3
+WAIT_SECONDS = 0.2
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -97,7 +98,7 @@ def answered(uri: str, call: Callable[[], Result], attempts: int = ATTEMPTS) -> 
     retrying: Any = Retrying(
         retry=retry_if_exception(is_passing),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=0.2, max=2),
+        wait=wait_exponential_jitter(multiplier=WAIT_SECONDS, max=10 * WAIT_SECONDS, jitter=WAIT_SECONDS),
         reraise=True,
     )
     try:

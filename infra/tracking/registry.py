@@ -176,9 +176,13 @@ class ModelRegistry:
                         source_run_id, safe_name(key), float(value), model_id=model.model_id, synchronous=True
                     )
                 )
+        # Talking to a database without a server, mlflow looks a version's model up at the process-wide URI when no
+        # run is named, and does not find it there.
+        served = self.uri.startswith(("http://", "https://"))
+        model_id = model.model_id if source_run_id or served else None
         version = self._answered(
             lambda: self.client.create_model_version(
-                name, model.artifact_location, run_id=source_run_id or None, tags=tags, model_id=model.model_id
+                name, model.artifact_location, run_id=source_run_id or None, tags=tags, model_id=model_id
             )
         )
         return _convert(version, [])
