@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,9 +19,11 @@ from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import Resources
-from zoetrope.model.stages import StageConfig, load_stage
-from zoetrope.pipelines.recipe_file import apply_overrides, read_recipe, validate
+from zoetrope.model.stages import CONFIGS, stage_names
+from zoetrope.model.training.config import StageConfig
+from zoetrope.pipelines.recipe_file import apply_overrides, read_recipe, read_yaml, validate
 from zoetrope.pipelines.step_table import STEPS, TRAIN_STEPS
+
 
 
 class Stages(StrictModel):
@@ -97,7 +99,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return validate(Recipe, values, places)
 
 
-def _expand_stages(values: dict[str, Any], places: Mapping[tuple[str | int, ...], str]) -> None:
+def _expand_stages(values: dict[str, Any], places: dict[tuple[str | int, ...], str]) -> None:
     """Replaces stage names by the stages of model/configs, so that overrides reach into them."""
     stages = values.get("stages")
     if not isinstance(stages, dict):
@@ -106,7 +108,9 @@ def _expand_stages(values: dict[str, Any], places: Mapping[tuple[str | int, ...]
         given = stages.get(step)
         if not isinstance(given, str):
             continue
-        try:
-            stages[step] = load_stage(given)
-        except ValueError as error:
-            raise ZoetropeError(f"{places.get(('stages', step), 'recipe')}: {error}", "see model/configs") from error
+        path = CONFIGS / f"{given}.yaml"
+        if not path.is_file():
+            known = ", ".join(stage_names())
+            raise ZoetropeError(f"{places[('stages', step)]}: unknown stage {given!r}", f"stages: {known}")
+        stages[step], inner = read_yaml(path)
+        places |= {("stages", step, *key): place for key, place in inner.items()}

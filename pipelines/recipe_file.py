@@ -42,11 +42,11 @@ def find_recipe(name: str) -> Path:
 def read_recipe(name: str) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
     """The recipe's mapping, with its parent's values below, and the place (`file:line`) of each key."""
     path = find_recipe(name)
-    values, places = _read_yaml(path)
+    values, places = read_yaml(path)
     parent = values.pop("extends", None)
     if parent is not None:
         base = find_recipe(str(path.parent / parent) if str(parent).endswith((".yaml", ".yml")) else str(parent))
-        below, places_below = _read_yaml(base)
+        below, places_below = read_yaml(base)
         if "extends" in below:
             raise ZoetropeError(
                 f"{places[('extends',)]}: {base.name} extends another recipe",
@@ -56,7 +56,8 @@ def read_recipe(name: str) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
     return values, places
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
+    """A YAML mapping and the place (`file:line`) of each of its keys."""
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
