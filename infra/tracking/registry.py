@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -81,9 +81,12 @@ class ModelRegistry:
         """
         known = next((each for each in self.versions(name) if each.checkpoint.digest == checkpoint.digest), None)
         if known is None:
-            known = self._create(name, checkpoint, source_run_id, metrics or {})
-        self.set_tags(name, known.version, tags or {})
-        return self._version(name, known.version)
+            return self._create(name, checkpoint, source_run_id, tags or {}, metrics or {})
+        changed = {key: value for key, value in (tags or {}).items() if known.tags.get(key) != value}
+        if not changed:
+            return known
+        self.set_tags(name, known.version, changed)
+        return replace(known, tags={**known.tags, **changed})
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Moves an alias to a version."""
@@ -163,12 +166,17 @@ class ModelRegistry:
         return self._answered(find)
 
     def _create(
-        self, name: str, checkpoint: Reference, source_run_id: str, metrics: Mapping[str, float]
+        self,
+        name: str,
+        checkpoint: Reference,
+        source_run_id: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
     ) -> ModelVersion:
-        tags = {CHECKPOINT_TAG: str(checkpoint), DIGEST_TAG: checkpoint.digest}
+        pointer = {CHECKPOINT_TAG: str(checkpoint), DIGEST_TAG: checkpoint.digest}
         if self._model(name) is None:
             self._answered(lambda: self.client.create_registered_model(name))
-        model = self._answered(lambda: self._log_external_model(name, source_run_id, tags))
+        model = self._answered(lambda: self._log_external_model(name, source_run_id, pointer))
         if source_run_id:
             for key, value in metrics.items():
                 self._answered(
@@ -182,7 +190,11 @@ class ModelRegistry:
         model_id = model.model_id if source_run_id or served else None
         version = self._answered(
             lambda: self.client.create_model_version(
-                name, model.artifact_location, run_id=source_run_id or None, tags=tags, model_id=model_id
+                name,
+                model.artifact_location,
+                run_id=source_run_id or None,
+                tags={**tags, **pointer},
+                model_id=model_id,
             )
         )
         return _convert(version, [])
@@ -211,9 +223,6 @@ class ModelRegistry:
             get_external_mlflow_model_spec(model).save(str(Path(folder) / MLMODEL_FILE_NAME))
             self.client.log_model_artifacts(model.model_id, folder)
         return self.client.finalize_logged_model(model.model_id, "READY")
-
-    def _version(self, name: str, version: int) -> ModelVersion:
-        return next(each for each in self.versions(name) if each.version == version)
 
     def _answered(self, call: Callable[[], Result]) -> Result:
         return answered(self.uri, call)
