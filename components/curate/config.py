@@ -24,8 +24,8 @@ class CutConfig(StrictModel):
     minimum: float = Field(8.0, gt=0)
     window: int = Field(3, ge=1, le=30)
     dissolve_frames: int = Field(24, ge=0, le=120)
-    dissolve_minimum: float = Field(8.0, gt=0)
-    dissolve_linearity: float = Field(0.2, gt=0, le=1)
+    dissolve_minimum: float = Field(5.0, gt=0)
+    dissolve_linearity: float = Field(0.28, gt=0, le=1)
 
 
 class CurateConfig(StrictModel):

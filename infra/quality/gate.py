@@ -22,6 +22,7 @@ _RUN_TIME = "2000-01-01T00:00:00+00:00"
 # Pictures of tutorials, which no page of ours shows.
 _NOT_NEEDED = frozenset({".gif"})
 _TRACKING_PICTURE = re.compile(r"https://great-expectations-web-assets[^\"']*")
+_LOAD_TIME = re.compile(r"\b(?!20000101)\d{8}T\d{6}\.\d+Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -169,6 +170,7 @@ def _publish(folder: Path, prefix: str, store: Store) -> str:
 def _settled(page: str, root: str) -> str:
     """A page without what differs from run to run, and without the picture that reports each reader to its maker."""
     page = _TRACKING_PICTURE.sub(f"{root}static/images/logo-long.png", page)
+    page = _LOAD_TIME.sub("", page)
     numbers: dict[str, str] = {}
     return _UUID.sub(lambda match: numbers.setdefault(match[0], f"id-{len(numbers)}"), page)
 

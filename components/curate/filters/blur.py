@@ -26,7 +26,7 @@ class Blur(Filter):
 
     columns: ClassVar[tuple[str, ...]] = ("blur",)
 
-    minimum: float = Field(20.0, ge=0)
+    minimum: float = Field(12.0, ge=0)
 
     @staticmethod
     def score(shot: ShotSignals) -> dict[str, float]:

@@ -27,7 +27,7 @@ class Motion(Filter):
 
     columns: ClassVar[tuple[str, ...]] = ("motion",)
 
-    minimum: float = Field(0.15, ge=0)
+    minimum: float = Field(0.35, ge=0)
     maximum: float = Field(20.0, gt=0)
 
     @staticmethod

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NearDuplicate(Filter):
-    """Distance of perceptual hashes (192 bits: 64 for each of three frames).
+    """Distance of perceptual hashes (768 bits: 256 for each of three frames).
 
     Stands last in the table and sees only clips that every filter before it lets through, so that a good copy
     is never dropped for a bad one.
@@ -24,7 +24,7 @@ class NearDuplicate(Filter):
         max_distance: bits that may differ between two clips that count as the same.
     """
 
-    max_distance: int = Field(24, ge=0, le=96)
+    max_distance: int = Field(130, ge=0, le=300)
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """All of a group but the largest, then sharpest, then longest clip, ties broken by clip_id."""
@@ -47,5 +47,5 @@ class NearDuplicate(Filter):
 
 
 def hash_words(hashes: list[str]) -> NDArray[np.uint64]:
-    """Hexadecimal hashes as uint64 [clips, 3]."""
-    return np.frombuffer(bytes.fromhex("".join(hashes)), ">u8").astype(np.uint64).reshape(len(hashes), 3)
+    """Hexadecimal hashes as uint64 [clips, words of a hash]."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), ">u8").astype(np.uint64).reshape(len(hashes), -1)
