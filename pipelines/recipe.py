@@ -21,9 +21,8 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import Resources
 from zoetrope.model.stages import CONFIGS, stage_names
 from zoetrope.model.training.config import StageConfig
-from zoetrope.pipelines.recipe_file import apply_overrides, read_recipe, read_yaml, validate
+from zoetrope.pipelines.recipe_file import Places, apply_overrides, merge, read_layers, read_yaml, validate
 from zoetrope.pipelines.step_table import STEPS, TRAIN_STEPS
-
 
 
 class Stages(StrictModel):
@@ -93,13 +92,18 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ZoetropeError: unknown recipe, key or type, with the place and the nearest valid key.
     """
-    values, places = read_recipe(name)
-    _expand_stages(values, places)
+    values: dict[str, Any] = {}
+    places: Places = {}
+    for layer, where in read_layers(name):
+        _expand_stages(layer, where)
+        values, places = merge(values, layer), places | where
+        # Completed layer by layer: a key that is changed above does not reset its neighbours to their defaults.
+        values = validate(Recipe, values, places).model_dump(mode="json")
     places |= apply_overrides(values, overrides)
     return validate(Recipe, values, places)
 
 
-def _expand_stages(values: dict[str, Any], places: dict[tuple[str | int, ...], str]) -> None:
+def _expand_stages(values: dict[str, Any], places: Places) -> None:
     """Replaces stage names by the stages of model/configs, so that overrides reach into them."""
     stages = values.get("stages")
     if not isinstance(stages, dict):

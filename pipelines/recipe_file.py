@@ -18,6 +18,8 @@ from zoetrope.infra.errors import ZoetropeError
 RECIPES = Path(__file__).parent / "recipes"
 MODEL = TypeVar("MODEL", bound=BaseModel)
 Key = str | int
+Places = dict[tuple[Key, ...], str]
+Layer = tuple[dict[str, Any], Places]
 
 
 def recipe_names() -> list[str]:
@@ -39,21 +41,20 @@ def find_recipe(name: str) -> Path:
     raise ZoetropeError(f"unknown recipe {name!r}", f"{nearest}recipes: {', '.join(recipe_names())}, or a .yaml file")
 
 
-def read_recipe(name: str) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
-    """The recipe's mapping, with its parent's values below, and the place (`file:line`) of each key."""
+def read_layers(name: str) -> list[Layer]:
+    """The recipe's own mapping, below it that of the recipe that it extends; the lowest first."""
     path = find_recipe(name)
     values, places = read_yaml(path)
     parent = values.pop("extends", None)
-    if parent is not None:
-        base = find_recipe(str(path.parent / parent) if str(parent).endswith((".yaml", ".yml")) else str(parent))
-        below, places_below = read_yaml(base)
-        if "extends" in below:
-            raise ZoetropeError(
-                f"{places[('extends',)]}: {base.name} extends another recipe",
-                "extend a recipe that is complete",
-            )
-        values, places = _merge(below, values), {**places_below, **places}
-    return values, places
+    if parent is None:
+        return [(values, places)]
+    base = find_recipe(str(path.parent / parent) if str(parent).endswith((".yaml", ".yml")) else str(parent))
+    below, places_below = read_yaml(base)
+    if "extends" in below:
+        raise ZoetropeError(
+            f"{places[('extends',)]}: {base.name} extends another recipe", "extend a recipe that is complete"
+        )
+    return [(below, places_below), (values, places)]
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
@@ -84,11 +85,12 @@ def _places(node: yaml.Node, prefix: tuple[Key, ...], path: Path) -> Iterable[tu
             yield from _places(value, (*prefix, index), path)
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mapping by mapping."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 

@@ -53,7 +53,7 @@ class StepContext:
         """Tells the person who waits: a short message and, where known, how much is done (0 to 1)."""
         self.event("progress", message=message, fraction=fraction)
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, kind: str, /, **fields: Any) -> None:
         """Appends an event to the run's `events.jsonl`, which the command line follows."""
         line = {"time": time.time(), "step": self.step, "event": kind, **fields}
         self._append(self.run_directory / "events.jsonl", line)

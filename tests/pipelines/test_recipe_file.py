@@ -7,7 +7,7 @@ from pydantic import Field
 
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.pipelines.recipe_file import apply_overrides, find_recipe, read_recipe, recipe_names, validate
+from zoetrope.pipelines.recipe_file import apply_overrides, find_recipe, merge, read_layers, recipe_names, validate
 
 
 class Inner(StrictModel):
@@ -51,7 +51,7 @@ def test_a_wrong_override_is_named(overrides: list[str], headline: str, hint: st
 def test_a_wrong_key_in_a_file_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: x\ninner:\n  steps: 1\n  rat: 0.1\n")
-    values, places = read_recipe(str(path))
+    ((values, places),) = read_layers(str(path))
     with pytest.raises(ZoetropeError) as caught:
         validate(Outer, values, places)
     assert caught.value.headline == "mine.yaml:4: unknown key inner.rat"
@@ -62,10 +62,10 @@ def test_one_extends_merges_and_two_are_refused(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("name: base\ninner: {steps: 3, rate: 0.1}\n")
     (tmp_path / "child.yaml").write_text("extends: base.yaml\nname: child\ninner: {steps: 4}\n")
     (tmp_path / "grandchild.yaml").write_text("extends: child.yaml\n")
-    values, _ = read_recipe(str(tmp_path / "child.yaml"))
-    assert values == {"name": "child", "inner": {"steps": 4, "rate": 0.1}}
+    (below, _), (above, _) = read_layers(str(tmp_path / "child.yaml"))
+    assert merge(below, above) == {"name": "child", "inner": {"steps": 4, "rate": 0.1}}
     with pytest.raises(ZoetropeError, match="extends another recipe"):
-        read_recipe(str(tmp_path / "grandchild.yaml"))
+        read_layers(str(tmp_path / "grandchild.yaml"))
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
@@ -79,4 +79,4 @@ def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("name: x\ninner: [1,\n")
     with pytest.raises(ZoetropeError, match=r"broken.yaml:3: not valid YAML"):
-        read_recipe(str(path))
+        read_layers(str(path))
