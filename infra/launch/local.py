@@ -30,6 +30,8 @@ TAIL_LINES = 20
 TAIL_BYTES = 65536
 # torchrun marks its workers' lines `[default0]:` or `[0]:`; its own summary comes after them and hides the cause.
 _WORKER_LINE = re.compile(r"\[[a-z_]*\d+\]:")
+# The last line of a traceback, behind the marks of torchrun (`[1]:`) and of PyTorch (`[rank1]:`).
+_CAUSE = re.compile(r"(?:\[[a-z_]*\d+\]:\s?)*(?P<cause>[A-Za-z_][\w.]*(?:Error|Exception): .+)")
 
 
 def run_local(app: AppDef, log_directory: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -120,7 +122,8 @@ def _failure(app: AppDef, log_directory: Path, app_id: str) -> ZoetropeError:
                 log = Path(replica["stderr"])
                 lines = _tail(log) or _tail(Path(replica["stdout"]))
                 return ZoetropeError(
-                    f"{app.name}: replica {replica['replica_id']} of {role} {_ending(replica['exitcode'])}",
+                    f"{app.name}: replica {replica['replica_id']} of {role} {_ending(replica['exitcode'])}"
+                    + _cause(lines),
                     "the end of its log:\n     "
                     + "\n     ".join(lines or ["(it wrote nothing)"])
                     + f"\n  -> all: {log.parent}",
@@ -135,10 +138,16 @@ def _ending(exit_code: int) -> str:
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
+def _cause(lines: list[str]) -> str:
+    """The first exception that the lines show: when one rank fails, the others only lose their peer."""
+    found = next((match for line in lines if (match := _CAUSE.match(line))), None)
+    return f": {found['cause'][:200]}" if found else ""
+
+
 def _tail(path: Path) -> list[str]:
     """The last lines of a log; of a torchrun log the last lines of its workers."""
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = [line.rstrip() for line in stream.read().decode(errors="replace").splitlines() if line.strip()]
-    workers = [line for line in lines if _WORKER_LINE.match(line)]
+    workers = [line for line in lines if _WORKER_LINE.match(line) and not line.endswith("]:")]
     return (workers or lines)[-TAIL_LINES:]

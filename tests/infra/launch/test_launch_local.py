@@ -45,6 +45,18 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path):
     assert str(tmp_path / "logs") in caught.value.hint
 
 
+def test_the_first_exception_is_the_headline(tmp_path):
+    lines = [
+        "[1]:[rank1]: ValueError: shard 7: checksum differs",
+        "[0]:RuntimeError: Connection closed by peer",
+        "[0]:",
+    ]
+    code = f"import sys; print({chr(10).join([*lines, 'summary of torchrun'])!r}, file=sys.stderr); sys.exit(1)"
+    with pytest.raises(ZoetropeError, match="exit status 1: ValueError: shard 7: checksum differs") as caught:
+        run_local(job(code), tmp_path / "logs")
+    assert "summary of torchrun" not in caught.value.hint
+
+
 def test_the_failed_one_of_several_replicas_is_named(tmp_path):
     code = "import os,sys; sys.exit(3 if sys.argv[1] == '1' else 0)"
     with pytest.raises(ZoetropeError, match="replica 1 of worker failed with exit status 3"):
