@@ -42,9 +42,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     with path.open("rb") as stream:
         begin = stream.read(2)
     if begin == b"PK" or begin[:1] == b"\x80":
-        raise ValueError(
-            f"{path} is a pickled checkpoint, which could run code when read; give a .safetensors file"
-        )
+        raise ValueError(f"{path} is a pickled checkpoint, which could run code when read; give a .safetensors file")
     try:
         state: dict[str, torch.Tensor] = load_file(str(path))
         return state

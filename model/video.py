@@ -45,9 +45,7 @@ class ClipRequest:
     def times(self) -> list[Fraction]:
         """Presentation times in seconds that are wanted; raises ValueError for a clip that is too short."""
         if self.frames < 1 or self.fps <= 0:
-            raise ValueError(
-                f"a clip needs at least one frame and a positive rate, not {self.frames} at {self.fps}"
-            )
+            raise ValueError(f"a clip needs at least one frame and a positive rate, not {self.frames} at {self.fps}")
         step = 1 / Fraction(self.fps).limit_denominator(1001)
         times = [self.start + index * step for index in range(self.frames)]
         if times[-1] >= self.end:
@@ -94,9 +92,7 @@ def read_clips(source: BinaryIO | Path | str, requests: Sequence[ClipRequest]) -
 
     clips = [np.zeros((r.frames, r.height, r.width, 3), np.uint8) for r in requests]
     waiting = sorted(
-        (time, number, index)
-        for number, request in enumerate(requests)
-        for index, time in enumerate(request.times())
+        (time, number, index) for number, request in enumerate(requests) for index, time in enumerate(request.times())
     )
     if not waiting:
         return []
@@ -104,9 +100,7 @@ def read_clips(source: BinaryIO | Path | str, requests: Sequence[ClipRequest]) -
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         if waiting[0][0] > 1:
-            container.seek(
-                int(waiting[0][0] / stream.time_base), stream=stream, backward=True, any_frame=False
-            )
+            container.seek(int(waiting[0][0] / stream.time_base), stream=stream, backward=True, any_frame=False)
         done = _fill(container.decode(stream), stream.time_base, waiting, requests, clips)
     if done < len(waiting):
         time, number, _ = waiting[done]
@@ -194,16 +188,12 @@ def write_video(path: Path, frames: Frames, fps: float) -> Path:
     if height % 2 or width % 2:
         raise ValueError(f"height and width have to be even, not {height}x{width}")
     # bitexact keeps the names of library versions out of the file
-    with av.open(
-        str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}
-    ) as container:
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "16", "preset": "medium", "flags": "+bitexact", "bf": "0"}
         stream.codec_context.thread_count = 1
         for picture in frames:
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"))
-            )
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
         container.mux(stream.encode(None))
     return path

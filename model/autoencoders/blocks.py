@@ -42,9 +42,7 @@ class ConvLayer(nn.Module):
         silu: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias
-        )
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
         if norm:
             self.norm = RMSNorm3d(out_channels)
         self.has_norm, self.silu = norm, silu
@@ -225,9 +223,7 @@ class DownsampleBlock(nn.Module):
         """[B, C, T, H, W] -> [B, C', T/ft, H/fh, W/fw]; a single frame keeps its time."""
         conv = self.main.conv
         stride = (1, *self.factor[1:]) if x.shape[2] == 1 else self.factor
-        return F.conv3d(x, conv.weight, conv.bias, stride, 1) + shrink_by_averaging(
-            x, self.out_channels, self.factor
-        )
+        return F.conv3d(x, conv.weight, conv.bias, stride, 1) + shrink_by_averaging(x, self.out_channels, self.factor)
 
 
 def enlarge(x: Tensor, factor: Factor, *, single_frame: bool) -> Tensor:

@@ -81,9 +81,9 @@ class DCAEConfig:
         """The same code with fewer stages: 8x in space, 4x in time, 8 channels."""
         return cls(
             latent_channels=8,
-            widths=(16, 32, 64, 64),
-            encoder_depths=(0, 1, 1, 1),
-            decoder_depths=(0, 1, 1, 1),
+            widths=(16, 24, 48, 96),
+            encoder_depths=(0, 0, 0, 1),
+            decoder_depths=(0, 0, 0, 1),
             blocks=("ResBlock", "ResBlock", "ResBlock", "ResBlock"),
             temporal=(True, True, False),
         )

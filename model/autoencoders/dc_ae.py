@@ -155,11 +155,7 @@ class Decoder(nn.Module):
         x = self.project_in(latent)
         for stage in reversed(self.stages):
             for operation in stage.op_list:
-                x = (
-                    operation(x, single_frame=single_frame)
-                    if isinstance(operation, UpsampleBlock)
-                    else operation(x)
-                )
+                x = operation(x, single_frame=single_frame) if isinstance(operation, UpsampleBlock) else operation(x)
         out: Tensor = self.project_out(x, single_frame=single_frame)
         return out
 

@@ -72,9 +72,7 @@ class LatentDataset:
         self.null_clip = null_clip
 
     @classmethod
-    def open(
-        cls, manifest: Mapping[str, Any], read: Read, bucket: str, split: str = "train"
-    ) -> LatentDataset:
+    def open(cls, manifest: Mapping[str, Any], read: Read, bucket: str, split: str = "train") -> LatentDataset:
         """Opens a dataset version.
 
         Args:
@@ -193,7 +191,6 @@ def _index(manifest: Mapping[str, Any], read: Read, bucket: str, split: str) -> 
             counts[key] = counts.get(key, 0) + 1
         exist = ", ".join(f"{key} ({count} clips)" for key, count in sorted(counts.items())) or "none"
         raise ValueError(
-            f"dataset {name!r} has no clip in bucket {bucket!r}, split {split!r}; "
-            f"bucket/split that exist: {exist}"
+            f"dataset {name!r} has no clip in bucket {bucket!r}, split {split!r}; bucket/split that exist: {exist}"
         )
     return sorted(chosen, key=lambda row: str(row["clip_id"]))

@@ -50,9 +50,7 @@ class MMDiTConfig:
                 f"{self.head_dim} (the sum of axes_dim {list(self.axes_dim)})"
             )
         if self.in_channels % self.patch_size**2:
-            raise ValueError(
-                f"in_channels {self.in_channels} is not a multiple of patch_size^2 {self.patch_size**2}"
-            )
+            raise ValueError(f"in_channels {self.in_channels} is not a multiple of patch_size^2 {self.patch_size**2}")
         if any(axis % 2 for axis in self.axes_dim):
             raise ValueError(f"axes_dim {list(self.axes_dim)} have to be even: rotations act on pairs")
 

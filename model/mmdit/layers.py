@@ -197,16 +197,12 @@ class SingleStreamBlock(nn.Module):
         self.norm = QKNorm(config.head_dim)
         self.linear2 = nn.Linear(width + hidden, width)
 
-    def forward(
-        self, x: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """x [B, S, D], vector [B, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
         shift, scale, gate = self.modulation(vector)
         h = modulate(x, shift, scale)
         value, hidden = self.v_mlp(h).split([x.shape[-1], self.v_mlp.out_features - x.shape[-1]], dim=-1)
-        query, key = self.norm(
-            split_heads(self.q_proj(h), self.heads), split_heads(self.k_proj(h), self.heads)
-        )
+        query, key = self.norm(split_heads(self.q_proj(h), self.heads), split_heads(self.k_proj(h), self.heads))
         query, key = rotate(query, *rotary), rotate(key, *rotary)
         value = split_heads(value, self.heads)
         attended = merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
@@ -220,9 +216,7 @@ class LastLayer(nn.Module):
     def __init__(self, config: MMDiTConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(config.hidden_size, config.in_channels)
-        self.adaLN_modulation = nn.Sequential(
-            nn.SiLU(), nn.Linear(config.hidden_size, 2 * config.hidden_size)
-        )
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.hidden_size, 2 * config.hidden_size))
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         """[B, N, D], [B, D] -> [B, N, in_channels]."""

@@ -35,9 +35,7 @@ class MMDiT(nn.Module):
             self.cond_in = nn.Linear(config.cond_channels, width)
         self.txt_in = nn.Linear(config.context_in_dim, width)
         self.double_blocks = nn.ModuleList(DoubleStreamBlock(config) for _ in range(config.depth))
-        self.single_blocks = nn.ModuleList(
-            SingleStreamBlock(config) for _ in range(config.depth_single_blocks)
-        )
+        self.single_blocks = nn.ModuleList(SingleStreamBlock(config) for _ in range(config.depth_single_blocks))
         self.final_layer = LastLayer(config)
 
     def initialise(self, seed: int) -> MMDiT:

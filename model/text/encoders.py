@@ -31,9 +31,7 @@ class TextEncoders:
         """Width of the pooled embedding."""
         return int(self.clip.config.hidden_size)
 
-    def encode_text(
-        self, captions: Sequence[str], *, batch_size: int = 64
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def encode_text(self, captions: Sequence[str], *, batch_size: int = 64) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Embeds captions.
 
         The embedding of a caption does not depend on the captions beside it: captions run in batches of equal

@@ -142,9 +142,7 @@ def _fill(model: Any, seed: int, config: TinyTextConfig) -> None:
             _fill_parameter(name, parameter, generator, config)
 
 
-def _fill_parameter(
-    name: str, parameter: torch.Tensor, generator: torch.Generator, config: TinyTextConfig
-) -> None:
+def _fill_parameter(name: str, parameter: torch.Tensor, generator: torch.Generator, config: TinyTextConfig) -> None:
     import torch
 
     fan_in = parameter.shape[-1]
