@@ -129,8 +129,8 @@ class _Meter:
         change, over_two = (_change(before, step, ahead) for step in (1, 2))
         bins = np.concatenate([self.last_histogram, histograms])
         moved = np.abs(np.diff(bins, axis=0)).sum(1) / 2
-        moved = moved[-len(thumbs) :] if ahead else np.concatenate([np.zeros(1, np.float32), moved])
-        self.columns.append((change, over_two, moved.astype(np.float32), np.rint(thumbs[:, 0]).astype(np.uint8)))
+        moved = (moved[-len(thumbs) :] if ahead else np.concatenate([[0.0], moved])).astype(np.float32)
+        self.columns.append((change, over_two, moved, np.rint(thumbs[:, 0]).astype(np.uint8)))
         self.last, self.last_histogram = before[-2:], bins[-1:]
         self.planes = []
 
@@ -138,8 +138,7 @@ class _Meter:
         """Area averages, float32 [frames, THUMB, THUMB]."""
         stack = np.stack(planes).astype(np.float32)
         rows, columns = (self._average(side) for side in stack.shape[1:])
-        thumbs: Floats = rows @ stack @ columns.T
-        return thumbs
+        return np.asarray(rows @ stack @ columns.T, np.float32)
 
     def _average(self, side: int) -> Floats:
         """float32 [THUMB, side]: each row averages its part of `side` pixels, split exactly."""
@@ -148,7 +147,7 @@ class _Meter:
             bounds = np.linspace(0, side, THUMB + 1)
             pixels = np.arange(side)
             parts = [np.clip(np.minimum(pixels + 1, b) - np.maximum(pixels, a), 0, 1) for a, b in pairwise(bounds)]
-            self.averages[key] = np.asarray([part / part.sum() for part in parts], np.float32)
+            self.averages[key] = np.stack([part / part.sum() for part in parts]).astype(np.float32)
         return self.averages[key]
 
 
@@ -157,7 +156,7 @@ def _histograms(luma: Bytes) -> Floats:
     count = luma.shape[0]
     bins = (luma >> 3).reshape(count, -1).astype(np.int64) + HISTOGRAM_BINS * np.arange(count)[:, None]
     histograms = np.bincount(bins.ravel(), minlength=count * HISTOGRAM_BINS).reshape(count, HISTOGRAM_BINS)
-    return (histograms / bins.shape[1]).astype(np.float32)
+    return np.asarray(histograms / bins.shape[1], np.float32)
 
 
 def _change(thumbs: npt.NDArray[np.float32], step: int, ahead: int) -> Floats:
@@ -170,4 +169,4 @@ def _change(thumbs: npt.NDArray[np.float32], step: int, ahead: int) -> Floats:
     """
     difference = np.abs(thumbs[step:] - thumbs[:-step]).mean((2, 3)).sum(1)
     values = np.concatenate([np.zeros(step, np.float32), difference])[ahead:]
-    return values[: len(thumbs) - ahead].astype(np.float32)
+    return np.asarray(values[: len(thumbs) - ahead], np.float32)

@@ -71,11 +71,15 @@ class OpenSource:
         return prompts
 
 
-def open_source(source: SourceConfig, context: StepContext) -> OpenSource:
+def open_source(source: SourceConfig, workers: int, context: StepContext) -> OpenSource:
     """Lists the source; sample footage is rendered into the scratch folder first."""
     if source.samples is not None:
         folder = context.work / "footage"
-        render_footage(folder, source.samples, lambda message, share: context.progress(message, share / 2))
+
+        def progress(message: str, share: float) -> None:
+            context.progress(message, share / 2)
+
+        render_footage(folder, source.samples, progress, workers=workers)
         return OpenSource(list_folder(folder), _folder_reader(folder), "sample", "", "samples")
     if source.folder:
         folder = Path(source.folder)

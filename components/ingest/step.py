@@ -41,7 +41,7 @@ def ingest(config: IngestConfig, source: SourceConfig, context: StepContext) -> 
     Raises:
         ZoetropeError: nothing is usable, nothing has a caption, or the catalogue cannot be read.
     """
-    opened = open_source(source, context)
+    opened = open_source(source, config.workers, context)
     captions = opened.captions()
     _refuse_without_captions(opened, captions)
     rows: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,20 +45,20 @@ def _broken(
     """A mask of the rows that break the expectation, None where it is not about rows."""
     values = frame[columns[0]]
     given = values.notna()
-    short = expectation.removeprefix("expect_").removeprefix("column_values_to_")
-    if short in ("be_unique", "compound_columns_to_be_unique"):
-        return frame.duplicated(columns, keep=False)
-    if short == "not_be_null":
-        return ~given
-    if short == "be_between":
-        return given & _outside(values, settings)
-    if short == "column_value_lengths_to_be_between":
-        return given & _outside(values.astype(str).str.len(), settings)
-    if short == "be_in_set":
-        return given & ~values.isin(settings["value_set"])
-    if short == "match_regex":
-        return given & ~values.astype(str).str.contains(settings["regex"], regex=True)
-    return None
+
+    def texts() -> pandas.Series:
+        return values.astype(str)
+
+    judge: dict[str, Callable[[], pandas.Series]] = {
+        "expect_column_values_to_not_be_null": lambda: ~given,
+        "expect_column_values_to_be_unique": lambda: frame.duplicated(columns, keep=False),
+        "expect_compound_columns_to_be_unique": lambda: frame.duplicated(columns, keep=False),
+        "expect_column_values_to_be_between": lambda: given & _outside(values, settings),
+        "expect_column_value_lengths_to_be_between": lambda: given & _outside(texts().str.len(), settings),
+        "expect_column_values_to_be_in_set": lambda: given & ~values.isin(settings["value_set"]),
+        "expect_column_values_to_match_regex": lambda: given & ~texts().str.contains(settings["regex"], regex=True),
+    }
+    return judge[expectation]() if expectation in judge else None
 
 
 def _outside(values: pandas.Series, settings: dict[str, Any]) -> pandas.Series:

@@ -21,9 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[Result]:
+def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """Yields `function(item)` for every item, in order.
 
     Args:

@@ -40,4 +40,4 @@ class Bars(Filter):
         """Clips of which too little or too odd a picture remains."""
         aspect = clips["crop_width"] / clips["crop_height"].clip(lower=1)
         wrong = (clips["bars_area"] > self.max_area) | (aspect < self.min_aspect) | (aspect > self.max_aspect)
-        return wrong.to_numpy(bool)
+        return np.asarray(wrong, bool)

@@ -35,4 +35,4 @@ class Blur(Filter):
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """Clips whose middle frame of five is blurred."""
-        return (clips["blur"] < self.minimum).to_numpy(bool)
+        return np.asarray(clips["blur"] < self.minimum, bool)

@@ -25,4 +25,4 @@ class Duration(Filter):
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """Clips shorter than `min_seconds`."""
-        return (clips["seconds"] < self.min_seconds).to_numpy(bool)
+        return np.asarray(clips["seconds"] < self.min_seconds, bool)

@@ -40,4 +40,4 @@ class Jitter(Filter):
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """Clips that shake."""
-        return (clips["jitter"] > self.maximum).to_numpy(bool)
+        return np.asarray(clips["jitter"] > self.maximum, bool)

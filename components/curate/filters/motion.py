@@ -37,4 +37,4 @@ class Motion(Filter):
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """Clips outside [minimum, maximum]."""
-        return (~clips["motion"].between(self.minimum, self.maximum)).to_numpy(bool)
+        return np.asarray(~clips["motion"].between(self.minimum, self.maximum), bool)

@@ -38,7 +38,7 @@ class Text(Filter):
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """Clips with much of it."""
-        return (clips["text_area"] > self.max_area).to_numpy(bool)
+        return np.asarray(clips["text_area"] > self.max_area, bool)
 
 
 def dense_area(edges: NDArray[np.bool_], block: int = 8, share: float = 0.2) -> float:

@@ -132,7 +132,7 @@ def _clouds(x: Plane, y: Plane, rng: np.random.Generator) -> npt.NDArray[np.floa
     for _ in range(8):
         kx, ky = rng.normal(0, 12, size=2)
         waves += np.sin(kx * x + ky * y + rng.uniform(0, 2 * np.pi)).astype(np.float32)
-    return np.clip(waves / 2.5, -1, 1)
+    return np.asarray(np.clip(waves / 2.5, -1, 1))
 
 
 def _paint_object(image: Image, shape: str, rgb: tuple[int, int, int], x: float, y: float, radius: float) -> None:

@@ -140,7 +140,8 @@ def plan_footage(config: FootageConfig) -> Plan:
     for defect in COPY_DEFECTS:
         count = min(round(getattr(rates, defect) * config.films), len(whole))
         originals = sorted(rng.choice(whole, count, replace=False).tolist()) if count else []
-        copies += [Copy(f"{defect}_{i:04d}.mp4", name, defect) for i, name in enumerate(originals)]
+        # Sorted by name a copy stands behind its original, which is thus the one that is kept.
+        copies += [Copy(name.replace(".mp4", f"_{defect}.mp4"), name, defect) for name in originals]
     return Plan(tuple(films), tuple(copies), held_out)
 
 

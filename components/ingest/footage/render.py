@@ -21,6 +21,7 @@ from zoetrope.components.ingest.footage.film import (
 )
 from zoetrope.components.ingest.footage.paint import paint_film
 from zoetrope.components.ingest.footage.plan import Copy, Film, held_out_prompts, plan_footage
+from zoetrope.infra.workers import map_in_processes
 
 TRUNCATED_SHARE = 0.6
 
@@ -46,8 +47,26 @@ class FootageSummary:
     defects: dict[str, int]
 
 
+@dataclass(frozen=True)
+class _FilmTask:
+    directory: Path
+    film: Film
+    size: int
+
+
+@dataclass(frozen=True)
+class _CopyTask:
+    directory: Path
+    copy: Copy
+    original: dict[str, Any]
+
+
 def render_footage(
-    directory: Path, config: FootageConfig, progress: Callable[[str, float], None] | None = None
+    directory: Path,
+    config: FootageConfig,
+    progress: Callable[[str, float], None] | None = None,
+    *,
+    workers: int = 1,
 ) -> FootageSummary:
     """Renders sample footage: H.264 films, captions, and the truth about them.
 
@@ -58,20 +77,22 @@ def render_footage(
         directory: is created; files of the same names are replaced.
         config: what to render; the same configuration gives the same pictures.
         progress: is called with a message and the share that is done, 0 to 1.
+        workers: processes that render; the files are the same for any number.
     """
     directory.mkdir(parents=True, exist_ok=True)
     plan = plan_footage(config)
+    films = [_FilmTask(directory, film, config.size) for film in plan.films]
     total = len(plan.films) + len(plan.copies)
     entries: list[dict[str, Any]] = []
-    for number, film in enumerate(plan.films):
-        entries.append(_render_film(directory, film, config.size))
+    for entry in map_in_processes(_render_film, films, workers):
+        entries.append(entry)
         if progress is not None:
-            progress(f"rendered {film.name}", (number + 1) / total)
+            progress(f"rendered {entry['path']}", len(entries) / total)
     by_name = {entry["path"]: entry for entry in entries}
-    for number, copy in enumerate(plan.copies):
-        entries.append(_render_copy(directory, copy, by_name[copy.film]))
-        if progress is not None:
-            progress(f"rendered {copy.name}", (len(plan.films) + number + 1) / total)
+    copies = [_CopyTask(directory, copy, by_name[copy.film]) for copy in plan.copies]
+    entries += map_in_processes(_render_copy, copies, workers)
+    if progress is not None:
+        progress("rendered all films", 1.0)
     truth = {
         "schema": "zoetrope.footage.v1",
         "config": config.model_dump(),
@@ -93,9 +114,10 @@ def render_footage(
     )
 
 
-def _render_film(directory: Path, film: Film, size: int) -> dict[str, Any]:
+def _render_film(task: _FilmTask) -> dict[str, Any]:
     """Writes one film and returns its entry in the truth file."""
-    path = directory / film.name
+    film, size = task.film, task.size
+    path = task.directory / film.name
     count = film.scenes[-1].end
     dropped: list[int] = []
     if film.defect == "variable_frame_rate":
@@ -150,15 +172,16 @@ def _shots(film: Film, encoded: Encoded) -> list[dict[str, Any]]:
     return shots
 
 
-def _render_copy(directory: Path, copy: Copy, original: dict[str, Any]) -> dict[str, Any]:
+def _render_copy(task: _CopyTask) -> dict[str, Any]:
     """Writes a duplicate and returns its entry in the truth file."""
-    source, target = directory / copy.film, directory / copy.name
+    copy = task.copy
+    source, target = task.directory / copy.film, task.directory / copy.name
     if copy.defect == "duplicate":
         shutil.copyfile(source, target)
         clock = {}
     else:
         clock = _clock(reencode(source, target))
-    return {**original, "path": copy.name, "defect": copy.defect, "copy_of": copy.film, **clock}
+    return {**task.original, "path": copy.name, "defect": copy.defect, "copy_of": copy.film, **clock}
 
 
 def _rational(value: Fraction) -> str:
