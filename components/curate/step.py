@@ -55,11 +55,11 @@ def curate(config: CurateConfig, sources: str, context: StepContext) -> StepResu
         names = "; ".join(f"{item['name']}: {item['reason']}" for item in damaged[:10])
         raise ZoetropeError("curate: none of the sources can be decoded", names or "the sources product is empty")
     clips = apply_thresholds(clips_table(sorted(rows, key=lambda row: row["clip_id"])), config.filters)
-    return _result(clips, config, damaged, context)
+    return _result(clips, config, damaged, sources, context)
 
 
 def _result(
-    clips: pyarrow.Table, config: CurateConfig, damaged: list[dict[str, str]], context: StepContext
+    clips: pyarrow.Table, config: CurateConfig, damaged: list[dict[str, str]], sources: str, context: StepContext
 ) -> StepResult:
     story: dict[str, Any] = funnel(clips, config.filters)
     kept = story["kept"]["clips"]
@@ -79,6 +79,7 @@ def _result(
             "table": str(reference),
             "funnel": str(put_json(context.store, story)),
             "counts": {"shots": clips.num_rows, "kept": kept},
+            "sources": sources,
             "damaged": damaged,
         },
     )
