@@ -27,4 +27,4 @@ class EvaluateConfig(StrictModel):
     loss_samples: int = Field(default=32, ge=1)
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=16, ge=1)
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)

@@ -22,7 +22,8 @@ class GenerateConfig(StrictModel):
         bucket: dataset bucket that gives the size, e.g. `64px_16f`; empty takes the largest.
         seed: sample i of the list is drawn with seed + i; the untrained model is initialised with `seed`.
         sampler: settings of the sampler; the defaults are the small recipe's.
-        threads: CPU threads of PyTorch; fixed so that the bytes of the videos do not depend on the machine.
+        workers: processes that draw samples; the videos are the same for any number.
+        threads: CPU threads of PyTorch in each; fixed so that the videos do not depend on the machine.
         contact_sheet_rows: at most this many videos are on the contact sheet.
     """
 
@@ -35,5 +36,6 @@ class GenerateConfig(StrictModel):
     sampler: SamplerConfig = SamplerConfig(
         steps=20, text_guidance=4.0, image_guidance=2.0, oscillation_text=False, batch_size=16
     )
-    threads: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=64)
+    threads: int = Field(default=1, ge=1)
     contact_sheet_rows: int = Field(default=16, ge=1)

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zoetrope.components.generate.models import choose_bucket, load_video_model
+from zoetrope.components.generate.models import choose_bucket, load_video_model, read_checkpoint
 from zoetrope.components.generate.prompts import Prompt
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_file
-from zoetrope.infra.store import Store, get_json
+from zoetrope.infra.store import Store
 from zoetrope.model.sampler import SamplerConfig
 
 
@@ -72,7 +72,7 @@ def generate_videos(
     sampler = sampler or GenerateConfig().sampler
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="zoetrope-generate-") as work:
-        model = load_video_model(get_json(store, checkpoint), store, Path(work))
+        model = load_video_model(read_checkpoint(store, checkpoint), store, Path(work))
         chosen = choose_bucket(model.dataset, bucket)
         shape = VideoShape.of_bucket(chosen)
         shape = shape.with_frames(frames) if frames else shape

@@ -83,6 +83,21 @@ class VideoModel:
         return (latent - self.latent_mean) / self.latent_std
 
 
+def read_checkpoint(store: Store, reference: str) -> dict[str, Any]:
+    """The manifest of a checkpoint.
+
+    Raises:
+        ZoetropeError: the reference names something else.
+    """
+    manifest = get_json(store, reference)
+    if not isinstance(manifest, dict) or manifest.get("schema") != CHECKPOINT_SCHEMA:
+        raise ZoetropeError(
+            f"generate: {reference} is not a checkpoint",
+            "give the product of a training stage or models:/NAME@champion",
+        )
+    return manifest
+
+
 def load_video_model(checkpoint: Mapping[str, Any], store: Store, work: Path) -> VideoModel:
     """Loads everything that a checkpoint names.
 
@@ -92,7 +107,7 @@ def load_video_model(checkpoint: Mapping[str, Any], store: Store, work: Path) ->
         work: folder for local copies.
 
     Raises:
-        ZoetropeError: it is not a checkpoint, or its weights do not fit.
+        ZoetropeError: its weights do not fit.
     """
     import torch
 
@@ -103,11 +118,6 @@ def load_video_model(checkpoint: Mapping[str, Any], store: Store, work: Path) ->
     from zoetrope.model.mmdit.model import MMDiT
     from zoetrope.model.text import load_text_encoders
 
-    if checkpoint.get("schema") != CHECKPOINT_SCHEMA:
-        raise ZoetropeError(
-            f"generate: not a checkpoint: its schema is {checkpoint.get('schema')!r}",
-            "give the product of a training stage or models:/NAME@champion",
-        )
     dataset = get_json(store, checkpoint["dataset"])
     autoencoder = get_json(store, checkpoint["autoencoder"])
     try:

@@ -74,7 +74,13 @@ def caption_rows(dataset: Mapping[str, Any], store: Store) -> list[dict[str, Any
     return rows
 
 
-def caption_attributes(dataset: Mapping[str, Any], store: Store) -> dict[str, dict[str, str]]:
-    """clip_id -> what its caption says, for the clips whose source said it."""
+def held_out_clips(dataset: Mapping[str, Any], bucket: str, store: Store) -> list[Prompt]:
+    """Captions of the held-out clips of a bucket, in the order in which the loader counts them, seeds 0."""
     rows = caption_rows(dataset, store)
-    return {row["clip_id"]: json.loads(row["attributes"]) or {} for row in rows if row["attributes"]}
+    attributes = {row["clip_id"]: json.loads(row["attributes"] or "{}") or {} for row in rows}
+    index = get_table(store, dataset["index"]).to_pylist()
+    chosen = [row for row in index if row["bucket"] == bucket and row["split"] == HELD_OUT]
+    return [
+        Prompt(row["caption"], 0, attributes.get(row["clip_id"], {}))
+        for row in sorted(chosen, key=lambda row: str(row["clip_id"]))
+    ]

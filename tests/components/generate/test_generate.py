@@ -19,8 +19,8 @@ from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_bytes, get_json, put_json
 from zoetrope.model.sampler import SamplerConfig
 
-SAMPLER = SamplerConfig(steps=3, text_guidance=3.0, batch_size=4)
-CONFIG = GenerateConfig(videos=3, image_videos=1, sampler=SAMPLER, threads=1)
+SAMPLER = SamplerConfig(steps=3, text_guidance=3.0, batch_size=2)
+CONFIG = GenerateConfig(videos=3, image_videos=1, sampler=SAMPLER, workers=1)
 
 
 def frames_of(data: bytes) -> np.ndarray:
@@ -65,6 +65,14 @@ def test_the_same_input_gives_the_same_product(
     assert get_json(store, generate(CONFIG, checkpoint, step_context).product) == product
     other = generate(CONFIG.model_copy(update={"seed": 5}), checkpoint, step_context)
     assert get_json(store, other.product)["videos"][0]["video"] != product["videos"][0]["video"]
+
+
+def test_two_workers_draw_the_same_videos(
+    product: dict[str, Any], checkpoint_store: tuple[Store, str], step_context: StepContext
+) -> None:
+    store, checkpoint = checkpoint_store
+    result = generate(CONFIG.model_copy(update={"workers": 2}), checkpoint, step_context)
+    assert get_json(store, result.product) == product
 
 
 def test_explicit_prompts_win_and_the_control_group_can_be_left_out(
