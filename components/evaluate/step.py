@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def evaluate(config: EvaluateConfig, videos: str, context: StepContext) -> StepR
         context.progress(name.replace("_", " "), number / len(names))
         results[name] = METRICS[name].measure(inputs)
     scores, higher_is_better = _collect(results)
+    _require_finite(scores)
     headline = _headline(config, scores)
     table = put_table(context.store, _table(manifest["videos"], results))
     product = {
@@ -121,6 +123,15 @@ def _collect(results: Mapping[str, MetricResult]) -> tuple[dict[str, float], dic
     if ATTRIBUTE_ACCURACY in scores:
         better[ATTRIBUTE_ACCURACY] = True
     return scores, better
+
+
+def _require_finite(scores: Mapping[str, float]) -> None:
+    bad = sorted(name for name, value in scores.items() if not math.isfinite(value))
+    if bad:
+        raise ZoetropeError(
+            f"evaluate: {bad[0]} is {scores[bad[0]]}: the checkpoint does not compute",
+            "look at the loss curve of the last stage; train it again with a lower learning rate",
+        )
 
 
 def _headline(config: EvaluateConfig, scores: Mapping[str, float]) -> str:

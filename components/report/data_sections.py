@@ -31,6 +31,29 @@ class FunnelBar:
 
 
 @dataclass(frozen=True)
+class FilterRow:
+    """One filter of the curation; clips are counted in the order in which the filters are asked.
+
+    Attributes:
+        name: name of the filter.
+        clips_in: clips that reach it.
+        rejected: of these, how many it rejects.
+        alone: clips that no other filter rejects.
+        clips_out: clips that are left.
+        minutes_out: their length.
+        share: of all clips that are left, 0 to 1.
+    """
+
+    name: str
+    clips_in: int
+    rejected: int
+    alone: int
+    clips_out: int
+    minutes_out: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Gate:
     """One data gate.
 
@@ -58,8 +81,7 @@ class DataSections:
     """Everything about the data."""
 
     funnel: tuple[FunnelBar, ...] = ()
-    filters: tuple[Mapping[str, Any], ...] = ()
-    filter_columns: tuple[str, ...] = ()
+    filters: tuple[FilterRow, ...] = ()
     gates: tuple[Gate, ...] = ()
     rejected: tuple[Mapping[str, str], ...] = ()
     rejected_total: int = 0
@@ -75,15 +97,14 @@ def data_sections(store: Store, records: Sequence[StepRecord]) -> DataSections:
     """
     steps = by_step(records)
     rejected = list(steps["ingest"].product.get("rejected", ())) if "ingest" in steps else []
+    rejected += list(steps["curate"].product.get("damaged", ())) if "curate" in steps else []
     counts: dict[str, int] = {}
     for entry in rejected:
         reason = str(entry.get("reason", "")).split(":")[0]
         counts[reason] = counts.get(reason, 0) + 1
-    filters, columns = _filters(store, steps)
     return DataSections(
         funnel=_funnel(steps),
-        filters=filters,
-        filter_columns=columns,
+        filters=_filters(store, steps),
         gates=tuple(_gate(record.title, gate) for record in records for gate in record.data.get("gates") or ()),
         rejected=tuple(rejected[:MAXIMUM_REJECTED]),
         rejected_total=len(rejected),
@@ -98,6 +119,8 @@ def _funnel(steps: Mapping[str, StepRecord]) -> tuple[FunnelBar, ...]:
         ("curate", "shots", "shots cut", "clips"),
         ("curate", "kept", "pass every filter", "clips"),
         ("caption", "captioned", "with a caption", "clips"),
+        ("encode", "clips", "in the dataset", "clips"),
+        ("encode", "held_out", "of these held out", "clips"),
     )
     bars: list[FunnelBar] = []
     tops: dict[str, int] = {}
@@ -109,16 +132,26 @@ def _funnel(steps: Mapping[str, StepRecord]) -> tuple[FunnelBar, ...]:
     return tuple(bars)
 
 
-def _filters(store: Store, steps: Mapping[str, StepRecord]) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
-    """Rows of the funnel that `curate` wrote, and the names of their numeric columns."""
+def _filters(store: Store, steps: Mapping[str, StepRecord]) -> tuple[FilterRow, ...]:
+    """The filters that were switched on, from the funnel that `curate` wrote."""
     reference = steps["curate"].product.get("funnel") if "curate" in steps else None
     if not reference:
-        return (), ()
+        return ()
     funnel = get_json(store, reference)
-    rows = funnel.get("filters", ()) if isinstance(funnel, dict) else funnel
-    rows = tuple(row for row in rows if isinstance(row, dict))
-    columns = tuple(dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, (int, float))))
-    return rows, columns
+    total = max(1, funnel["total"]["clips"])
+    return tuple(
+        FilterRow(
+            name=row["name"],
+            clips_in=row["in"]["clips"],
+            rejected=row["first_kill"]["clips"],
+            alone=row["sole_kill"]["clips"],
+            clips_out=row["out"]["clips"],
+            minutes_out=row["out"]["seconds"] / 60,
+            share=row["out"]["clips"] / total,
+        )
+        for row in funnel["filters"]
+        if row["enabled"]
+    )
 
 
 def _gate(step: str, gate: Mapping[str, Any]) -> Gate:

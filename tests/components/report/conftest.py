@@ -74,14 +74,17 @@ class Run:
         self.add(
             "ingest", {"schema": "zoetrope.sources.v1", "counts": counts, "rejected": rejected}, gates=[good], **fields
         )
-        funnel = [
-            {"filter": "motion", "clips_in": 690, "clips_out": 655, "first_kills": 35, "sole_kills": 30},
-            {"filter": "blur", "clips_in": 655, "clips_out": 630, "first_kills": 25, "sole_kills": 21},
+        counts_of = {"in": (690, 655), "out": (655, 630), "first_kill": (35, 25), "sole_kill": (30, 21)}
+        filters = [
+            {"name": name, "enabled": True}
+            | {key: {"clips": both[i], "seconds": 2.2 * both[i]} for key, both in counts_of.items()}
+            for i, name in enumerate(("motion", "blur"))
         ]
+        funnel = {"schema": "zoetrope.funnel.v1", "total": {"clips": 690, "seconds": 1518.0}, "filters": filters}
         reference = str(put_json(self.store, funnel))
         self.add(
             "curate",
-            {"schema": "zoetrope.clips.v1", "funnel": reference, "counts": {"shots": 690, "kept": 612}},
+            {"schema": "zoetrope.clips.v1", "funnel": reference, "damaged": [], "counts": {"shots": 690, "kept": 612}},
             gates=[bad],
             **fields,
         )
@@ -96,6 +99,7 @@ class Run:
                 "schema": "zoetrope.dataset.v1",
                 "name": "nano",
                 "digest": "ab" * 32,
+                "counts": {"clips": 612, "held_out": 30},
                 "licence": "CC0-1.0",
                 "rights": "own",
             },
