@@ -77,9 +77,7 @@ class Latents:
         """Samples by position."""
         rows = list(indices)
         t5, length = pad_text([self.t5[row] for row in rows])
-        return LatentBatch(
-            self.latent[rows], self.head[rows], self.tail[rows], t5, length, self.clip[rows], (), ()
-        )
+        return LatentBatch(self.latent[rows], self.head[rows], self.tail[rows], t5, length, self.clip[rows], (), ())
 
 
 class Printer:
@@ -100,9 +98,7 @@ def phase(name: str, workers: Workers) -> Iterator[None]:
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     if workers.first:
-        print(
-            f"{name}: {time.perf_counter() - wall:.1f} s wall, {time.process_time() - cpu:.1f} s CPU", flush=True
-        )
+        print(f"{name}: {time.perf_counter() - wall:.1f} s wall, {time.process_time() - cpu:.1f} s CPU", flush=True)
 
 
 def prepare(work: Path) -> None:
@@ -190,9 +186,7 @@ def judge(videos: np.ndarray[Any, Any], prompts: Sequence[Mapping[str, Any]]) ->
     count = len(prompts)
     p_color = binomtest(colors, count, 1 / 6, alternative="greater").pvalue
     p_direction = binomtest(directions, count, 1 / 4, alternative="greater").pvalue
-    return (
-        f"colour {colors / count:.0%} (p {p_color:.1g}), direction {directions / count:.0%} (p {p_direction:.1g})"
-    )
+    return f"colour {colors / count:.0%} (p {p_color:.1g}), direction {directions / count:.0%} (p {p_direction:.1g})"
 
 
 @dataclass
@@ -243,11 +237,8 @@ def run_stages(bench: Bench, args: argparse.Namespace, data: Mapping[int, Latent
         bench.workers.wait()
         if weights:
             model.load_state_dict(weights, strict=False)
-        done = 0
         with phase(f"{name}: {steps} steps", bench.workers):
-            result = train_diffusion(
-                model, data[size], stage, bench.model.flow, bench.workers, Printer(100 if done == 0 else 100)
-            )
+            result = train_diffusion(model, data[size], stage, bench.model.flow, bench.workers, Printer(100))
         weights = result.weights
         averaged = MMDiT(model.config)
         averaged.load_state_dict(weights)

@@ -1,0 +1,1 @@
+"""The video model and everything torch: architectures, flow matching, sampler, data, training."""

@@ -45,9 +45,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} is a pickled checkpoint, which could run code when read; give a .safetensors file")
     try:
         state: dict[str, torch.Tensor] = load_file(str(path))
-        return state
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error})") from error
+    return state
 
 
 def load_weights(model: nn.Module, path: Path, *, may_miss: Iterable[str] = ()) -> None:

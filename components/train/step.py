@@ -1,0 +1,192 @@
+"""The steps `autoencoder` and `stage_1` to `stage_3`: each launches one training job and files what it made.
+
+The step's own process does without PyTorch; the work is in `worker.py`, in as many processes as the config says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
+from zoetrope.components.train.job import TrainingJob, app_definition
+from zoetrope.components.train.page import render_page
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.launch import run_local
+from zoetrope.infra.references import Reference
+from zoetrope.infra.steps import StepContext, StepResult
+from zoetrope.infra.store import Store, get_json, put_json
+
+AUTOENCODER = "zoetrope.autoencoder.v1"
+CHECKPOINT = "zoetrope.checkpoint.v1"
+CAPTIONS = "zoetrope.captions.v1"
+DATASET = "zoetrope.dataset.v1"
+
+
+def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: StepContext) -> StepResult:
+    """Trains the video autoencoder on the captioned clips of the training split.
+
+    Args:
+        config: architecture, loop, shape of the clips.
+        captions: reference of a `zoetrope.captions.v1` product.
+        context: store, scratch folder, metrics, events.
+
+    Returns:
+        The `zoetrope.autoencoder.v1` product.
+
+    Raises:
+        ZoetropeError: no clip is long enough, or the job failed (with the end of its log).
+    """
+    _product(context.store, captions, CAPTIONS)
+    settings = config.model_dump(mode="json")
+    result = _run("autoencoder", settings, {"captions": captions}, config.workers, context)
+    manifest = {
+        "schema": AUTOENCODER,
+        "kind": "dc_ae",
+        "config": settings["architecture"],
+        "weights": result["weights"],
+        "latent_mean": result["latent_mean"],
+        "latent_std": result["latent_std"],
+        "training": {
+            **settings["training"],
+            "clips": result["samples"],
+            "shape": [config.frames, config.height, config.width],
+            "fps": config.fps,
+            "workers": config.workers,
+            "final_loss": result["final_loss"],
+        },
+    }
+    key_figure = f"mean absolute error {result['final_loss'] / 2:.3f} of the pixel range"
+    return _filed(manifest, result, settings["training"], key_figure, context)
+
+
+def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: StepContext) -> StepResult:
+    """Trains one stage of the video model.
+
+    Args:
+        config: name, loop, architecture, flow.
+        dataset: reference of a `zoetrope.dataset.v1` product.
+        parent: reference of the `zoetrope.checkpoint.v1` product to start from; empty starts anew.
+        context: store, scratch folder, metrics, events.
+
+    Returns:
+        The `zoetrope.checkpoint.v1` product, with the averaged weights.
+
+    Raises:
+        ZoetropeError: the dataset has no such bucket, the parent does not fit, or the job failed.
+    """
+    manifest = _product(context.store, dataset, DATASET)
+    _require_bucket(manifest, config)
+    if parent:
+        _require_parent(_product(context.store, parent, CHECKPOINT), config)
+    settings = config.model_dump(mode="json")
+    inputs = {"dataset": dataset, "parent": parent}
+    result = _run("stage", settings, inputs, config.workers, context)
+    checkpoint = {
+        "schema": CHECKPOINT,
+        "stage": config.name,
+        "steps": config.stage.steps,
+        "config": {"mmdit": result["mmdit"], "flow": settings["flow"], "stage": settings["stage"]},
+        "weights": result["weights"],
+        "dataset": dataset,
+        "autoencoder": manifest["autoencoder"],
+        "text": str(put_json(context.store, manifest["text"])),
+        "parent": parent,
+        "attention_backend": "scaled_dot_product_attention",
+        "final_loss": result["final_loss"],
+    }
+    key_figure = f"loss {result['final_loss']:.3f} after {config.stage.steps} steps"
+    return _filed(checkpoint, result, settings["stage"], key_figure, context)
+
+
+def _run(
+    kind: Literal["autoencoder", "stage"],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    workers: int,
+    context: StepContext,
+) -> dict[str, Any]:
+    """Launches the job, waits for it and reads its result."""
+    context.work.mkdir(parents=True, exist_ok=True)
+    job = TrainingJob.of(kind, settings, inputs, context)
+    path = job.write(context.work / "job.json").absolute()
+    logs = Path(context.run_directory) / "logs" / f"{context.step}.{context.attempt}"
+    run_local(app_definition(context.step, path, workers), logs)
+    result: dict[str, Any] = json.loads(context.store.read(context.store.uri(job.result)))
+    return result
+
+
+def _filed(
+    manifest: Mapping[str, Any],
+    result: Mapping[str, Any],
+    loop: Mapping[str, Any],
+    key_figure: str,
+    context: StepContext,
+) -> StepResult:
+    curve: dict[str, list[list[float]]] = result["curve"]
+    speed = [value for _, value in curve["samples_per_second"]]
+    metrics = {
+        "final_loss": result["final_loss"],
+        "samples_per_second": sorted(speed)[len(speed) // 2],
+        "samples_seen": float(loop["steps"] * loop["batch_size"]),
+        "parameters": float(result["parameters"]),
+        "resumed_at_step": float(result["resumed_at"]),
+    }
+    parameters = {name: value for name, value in loop.items() if not isinstance(value, dict)}
+    parameters |= {f"optimizer.{name}": value for name, value in loop["optimizer"].items()}
+    parameters |= {f"conditions.{name}": value for name, value in loop.get("conditions", {}).items()}
+    return StepResult(
+        product=put_json(context.store, manifest),
+        key_figure=key_figure,
+        metrics=metrics,
+        parameters=parameters,
+        artifacts={
+            "weights": Reference.parse(result["weights"]),
+            "curve": put_json(context.store, curve),
+        },
+        page=render_page(context.step, key_figure, metrics, curve["loss"]),
+    )
+
+
+def _product(store: Store, reference: str, schema: str) -> dict[str, Any]:
+    product: dict[str, Any] = get_json(store, reference)
+    if product.get("schema") != schema:
+        raise ZoetropeError(
+            f"{reference}: schema {product.get('schema')!r} is not {schema}", "give the product of the right step"
+        )
+    return product
+
+
+def _require_bucket(dataset: Mapping[str, Any], config: TrainStageConfig) -> None:
+    buckets = {bucket["name"]: bucket for bucket in dataset["buckets"]}
+    if config.stage.bucket not in buckets:
+        raise ZoetropeError(
+            f"{config.name}.bucket: dataset {dataset['name']!r} has no bucket {config.stage.bucket!r}",
+            f"choose from {', '.join(sorted(buckets))}, or add it to encode.buckets",
+        )
+    channels = buckets[config.stage.bucket]["latent"][0]
+    if channels != config.mmdit.latent_channels:
+        raise ZoetropeError(
+            f"model.mmdit.in_channels: {config.mmdit.in_channels} means {config.mmdit.latent_channels} latent "
+            f"channels, the dataset's autoencoder has {channels}",
+            f"set it to {channels * config.mmdit.patch_size**2}",
+        )
+
+
+def _require_parent(parent: Mapping[str, Any], config: TrainStageConfig) -> None:
+    theirs = {**parent["config"]["mmdit"], "cond_embed": True}
+    ours = {**config.model_dump(mode="json")["mmdit"], "cond_embed": True}
+    different = sorted(name for name in ours if ours[name] != theirs.get(name))
+    if different:
+        name = different[0]
+        raise ZoetropeError(
+            f"{config.name}: model.mmdit.{name} is {ours[name]}, the parent checkpoint has {theirs.get(name)}",
+            "train the stages before it again with the same model, or restore the old value",
+        )
+    if parent["config"]["mmdit"]["cond_embed"] and not config.stage.takes_images:
+        raise ZoetropeError(
+            f"{config.name}.conditions: the parent checkpoint takes images, this stage gives it none",
+            "add image conditions such as i2v_head, or start from a text-to-video checkpoint",
+        )

@@ -1,0 +1,102 @@
+"""One process of a training job (started by torchrun): here the store and the model meet.
+
+python -m torch.distributed.run --standalone --nproc-per-node 2 -m zoetrope.components.train.worker JOB.json
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from zoetrope.components.train.clips import decode_clips
+from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
+from zoetrope.components.train.job import THREADS, TrainingJob
+from zoetrope.infra.references import Reference, canonical_json
+from zoetrope.infra.steps import StepContext
+from zoetrope.infra.store import get_json, put_file_content
+from zoetrope.model.autoencoders.dc_ae import VideoDCAE
+from zoetrope.model.checkpoint import load_weights, save_weights
+from zoetrope.model.data.loader import LatentDataset
+from zoetrope.model.mmdit.model import MMDiT
+from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
+from zoetrope.model.training.diffusion import train_diffusion
+from zoetrope.model.training.loop import Resume, TrainingResult
+from zoetrope.model.training.workers import Workers, join_workers
+
+NEW_IN_PARENT = ("cond_in.",)  # a text-to-video parent has none; it starts at zero
+
+
+class ContextSink:
+    """Sends metrics to the step's outbox and its progress to the run's events."""
+
+    def __init__(self, context: StepContext, steps: int) -> None:
+        self.context, self.steps = context, steps
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the metrics after `step` steps."""
+        self.context.log_metrics(values, step)
+        self.context.progress(f"step {step} of {self.steps}, loss {values['loss']:.4f}", step / self.steps)
+
+
+def main(path: Path) -> None:
+    """Trains what the job says; the first worker stores weights and result."""
+    job = TrainingJob.read(path)
+    context = job.context(job.open_store())
+    with join_workers(THREADS) as workers:
+        work = _autoencoder if job.kind == "autoencoder" else _stage
+        result = work(job, context, workers)
+        if workers.first:
+            context.store.put_bytes(job.result, canonical_json(result))
+        workers.wait()
+
+
+def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str, Any]:
+    config = AutoencoderStepConfig.model_validate(job.config)
+    clips = decode_clips(config, job.inputs["captions"], context, workers)
+    model = VideoDCAE(config.architecture).initialise(config.training.seed)
+    sink = ContextSink(context, config.training.steps)
+    trained = train_autoencoder(model, clips, config.training, workers, sink, Resume(Path(job.state), job.digest))
+    model.load_state_dict(trained.weights)
+    if not workers.first:
+        return {}
+    mean, std = latent_statistics(model.eval(), clips)
+    return _result(trained, context) | {"latent_mean": mean, "latent_std": std, "samples": len(clips)}
+
+
+def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str, Any]:
+    config = TrainStageConfig.model_validate(job.config)
+    stage = config.stage
+    architecture = replace(config.mmdit, cond_embed=stage.takes_images)
+    dataset = get_json(context.store, job.inputs["dataset"])
+    data = LatentDataset.open(dataset, context.store.read, stage.bucket, "train")
+    model = MMDiT(architecture).initialise(stage.seed)
+    if job.inputs["parent"]:
+        parent = Reference.parse(get_json(context.store, job.inputs["parent"])["weights"])
+        local = context.store.local_path(parent.uri) or context.store.fetch(
+            parent.uri, context.work / f"parent-{workers.rank}.safetensors"
+        )
+        load_weights(model, local, may_miss=NEW_IN_PARENT)
+    sink = ContextSink(context, stage.steps)
+    resume = Resume(Path(job.state), job.digest)
+    trained = train_diffusion(model, data, stage, config.flow, workers, sink, resume)
+    if not workers.first:
+        return {}
+    return _result(trained, context) | {"mmdit": asdict(architecture), "samples": len(data)}
+
+
+def _result(trained: TrainingResult, context: StepContext) -> dict[str, Any]:
+    path = save_weights(trained.weights, context.work / "weights.safetensors")
+    return {
+        "weights": str(put_file_content(context.store, path)),
+        "parameters": sum(tensor.numel() for tensor in trained.weights.values()),
+        "final_loss": trained.final_loss,
+        "curve": trained.curve,
+        "resumed_at": trained.resumed_at,
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,91 @@
+"""The processes of a training job: ranks, seeds and sample order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who takes part: this process is `rank` of `world`."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process reports and saves."""
+        return self.rank == 0
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """The mean of a tensor over all workers; every worker has to call it."""
+        if self.world == 1:
+            return value
+        value = value.clone()
+        dist.all_reduce(value)
+        return value / self.world
+
+    def wait(self) -> None:
+        """Returns when all workers have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_workers(threads: int = 1) -> Iterator[Workers]:
+    """Joins the group that torchrun set up (gloo) for the time of the block; a lone process is a group of one.
+
+    Args:
+        threads: PyTorch threads of this process; fixed, because the order of sums depends on it.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    if not dist.is_torchelastic_launched():
+        yield Workers()
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield Workers(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def generator_for(seed: int, step: int, rank: int) -> torch.Generator:
+    """Random numbers of one worker in one step: a resumed run draws what the first one would have drawn."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def batch_indices(count: int, batch_size: int, step: int, seed: int, workers: Workers) -> list[int]:
+    """Samples of this worker in one step.
+
+    Epochs are permutations of their own and follow each other without a gap; the global batch of a step does not
+    depend on the number of workers, which take every world-th sample of it.
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples of the global batch.
+        step: from 0.
+        seed: of the order.
+        workers: who asks.
+
+    Raises:
+        ValueError: fewer samples in a batch than workers.
+    """
+    if batch_size < workers.world or batch_size % workers.world:
+        raise ValueError(f"batch_size {batch_size} does not divide among {workers.world} workers")
+    positions = range(step * batch_size + workers.rank, (step + 1) * batch_size, workers.world)
+    return [int(_permutation(count, seed, position // count)[position % count]) for position in positions]
+
+
+@lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)
