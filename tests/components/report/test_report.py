@@ -99,7 +99,7 @@ def test_it_tells_the_story_of_the_run(run: Any) -> None:
         "zoetrope-nano version 3 passed every check and follows version 2",
         "612",
         "truncated: 12 of 48 frames decode",
-        "✗ left, seen: up",
+        "✗ up",
         "✓ red",
         "< 0.0001",
         "abc1234 (working tree changed)",
