@@ -8,7 +8,7 @@ from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from minio import Minio
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
@@ -83,6 +83,10 @@ DATA = bytes(range(256)) * 5
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, len(DATA) + 10), length=st.none() | st.integers(0, len(DATA) + 10))
+@example(start=0, length=0)
+@example(start=len(DATA), length=None)
+@example(start=len(DATA) + 5, length=3)
+@example(start=len(DATA) - 1, length=5)
 def test_ranges_are_slices(store, start, length):
     uri = store.uri("range")
     if not store.exists(uri):
