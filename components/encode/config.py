@@ -61,6 +61,7 @@ class EncodeConfig(StrictModel):
         text: the text encoders.
         dtype: dtype of the latents and text embeddings in the shards.
         shard_megabytes: a shard is closed before it would grow beyond this (10^6 bytes).
+        batch_size: clips per pass of the autoencoder; a fixed number, because kernels are chosen by shape.
         workers: processes that decode and encode; the result does not depend on their number.
         threads: PyTorch threads of each process; a fixed number, because sums depend on it.
     """
@@ -73,6 +74,7 @@ class EncodeConfig(StrictModel):
     text: TextConfig = TextConfig()
     dtype: Literal["float32", "bfloat16"] = "float32"
     shard_megabytes: int = Field(default=512, gt=0, le=512)
+    batch_size: int = Field(default=4, gt=0)
     workers: int = Field(default=2, gt=0)
     threads: int = Field(default=1, gt=0)
 

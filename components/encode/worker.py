@@ -1,7 +1,8 @@
 """The work of one process of the encode step: decode, encode with the autoencoder, encode the captions.
 
-Every clip and every caption is encoded by itself: the bits of a sample then depend on that sample alone, not on
-its neighbours in a batch nor on the number of processes.
+The autoencoder always sees batches of the configured size, the last one of a source filled up, and captions go one
+by one: kernels are chosen by shape, so the bits of a sample depend on that sample alone, not on its neighbours nor
+on the number of processes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ class Encoder:
     def __init__(self, setup: WorkerSetup) -> None:
         torch.set_num_threads(setup.config.threads)
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, costs time
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
         self.store = open_store(setup.store)
@@ -65,8 +67,17 @@ class Encoder:
         finally:
             if local is None:
                 path.unlink(missing_ok=True)
-        clips = [self._clip(clip, frames[clip.clip_id]) for clip in job.clips if clip.clip_id in frames]
-        return EncodedSource(tuple(clips), tuple(clip.clip_id for clip in job.clips if clip.clip_id not in frames))
+        readable = [clip for clip in job.clips if clip.clip_id in frames]
+        parts: dict[str, dict[int, dict[str, Tensor]]] = {clip.clip_id: {} for clip in readable}
+        for at in range(len(self.setup.config.buckets)):
+            clips = [clip for clip in readable if at in clip.buckets]
+            pictures = [frames[clip.clip_id][clip.buckets.index(at)] for clip in clips]
+            for clip, latents in zip(clips, self._latents(pictures), strict=True):
+                parts[clip.clip_id][at] = latents
+        return EncodedSource(
+            tuple(self._encoded(clip, parts[clip.clip_id]) for clip in readable),
+            tuple(clip.clip_id for clip in job.clips if clip.clip_id not in frames),
+        )
 
     def _read(self, path: Path, clips: Sequence[ClipJob]) -> dict[str, list[Frames]]:
         """Frames of each clip in each of its buckets; a clip that cannot be decoded is left out."""
@@ -92,12 +103,27 @@ class Encoder:
         return ClipRequest(clip.start, clip.end, shape.frames, shape.fps, shape.height, shape.width, clip.crop)
 
     @torch.inference_mode()
-    def _clip(self, clip: ClipJob, frames: Sequence[Frames]) -> EncodedClip:
+    def _latents(self, clips: Sequence[Frames]) -> Iterator[dict[str, Tensor]]:
+        """head [C, 1, h, w], latent [C, T, h, w], tail [C, 1, h, w] of clips uint8 [T, H, W, 3], normalised."""
+        size = self.setup.config.batch_size
+        for first in range(0, len(clips), size):
+            group = list(clips[first : first + size])
+            filled = np.stack(group + group[-1:] * (size - len(group)))
+            video = torch.from_numpy(filled).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+            ends = self._encode(torch.cat([video[:, :, :1], video[:, :, -1:]]))
+            latents = self._encode(video)
+            for at in range(len(group)):
+                yield {"head": ends[at], "latent": latents[at], "tail": ends[size + at]}
+
+    def _encode(self, video: Tensor) -> Tensor:
+        latent: Tensor = self.autoencoder.encode(video.contiguous())
+        return (latent - self.mean) / self.std
+
+    def _encoded(self, clip: ClipJob, parts: Mapping[int, Mapping[str, Tensor]]) -> EncodedClip:
         tensors: dict[str, RawTensor] = {}
         statistics, shapes = {}, {}
-        for at, pictures in zip(clip.buckets, frames, strict=True):
+        for at, latents in parts.items():
             bucket: BucketConfig = self.setup.config.buckets[at]
-            latents = self._latents(pictures)
             for name, latent in latents.items():
                 tensors[f"{clip.clip_id}/{bucket.name}/{name}"] = raw_tensor(latent.to(self.dtype))
             latent = latents["latent"]
@@ -108,13 +134,6 @@ class Encoder:
             }
             shapes[bucket.name] = tuple(latent.shape)
         return EncodedClip(clip, tensors, statistics, shapes)
-
-    def _latents(self, frames: Frames) -> dict[str, Tensor]:
-        """head [C, 1, h, w], latent [C, T, h, w] and tail [C, 1, h, w] of uint8 [T, H, W, 3], normalised."""
-        video = torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
-        parts = {"head": video[:, :, :1], "latent": video, "tail": video[:, :, -1:]}
-        encoded = {name: self.autoencoder.encode(part.contiguous()) for name, part in parts.items()}
-        return {name: ((latent - self.mean) / self.std)[0] for name, latent in encoded.items()}
 
     def texts(self, job: TextJob) -> EncodedTexts:
         """Embeds captions one by one."""

@@ -203,6 +203,16 @@ def test_the_digest_does_not_depend_on_the_place(world: World, manifest: dict[st
     assert other["index"] != manifest["index"]
 
 
+def test_a_samples_latents_do_not_depend_on_other_clips(world: World, manifest: dict[str, Any], tmp_path: Path) -> None:
+    fewer = World(tmp_path, CLIPS[1:])
+    other = get_json(fewer.store, fewer.encode().product)
+    ours = LatentDataset.open(manifest, world.store.read, "48px_8f")
+    theirs = LatentDataset.open(other, fewer.store.read, "48px_8f")
+    assert (ours.clip_ids, theirs.clip_ids) == (("c1", "c2"), ("c2",))
+    for name in ("latent", "head", "tail"):
+        assert torch.equal(getattr(ours.batch([1]), name), getattr(theirs.batch([0]), name))
+
+
 def test_another_caption_gives_another_digest(manifest: dict[str, Any], tmp_path: Path) -> None:
     changed = (*CLIPS[:3], (*CLIPS[3][:4], "a red triangle", "held_out"))
     other = World(tmp_path, changed)
