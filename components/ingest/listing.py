@@ -114,7 +114,7 @@ def _walk(folder: Path, root: Path) -> Iterator[Entry]:
 def _link(path: Path, key: str, root: Path) -> Entry:
     """A symbolic link: only one to a plain file inside the folder is followed."""
     target = Path(os.path.realpath(path))
-    if root not in target.parents:
+    if target != root and root not in target.parents:
         return Entry(key, path, problem="symlink_outside: a link that leads out of the folder is not followed")
     if target.is_dir():
         return Entry(key, path, problem="symlink_folder: a link to a folder is not followed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def example_rows(expectation: str, settings: dict[str, Any], frame: pandas.DataF
     if not columns or not set(columns) <= set(frame.columns):
         return []
     if settings.get("row_condition"):
-        frame = frame.query(settings["row_condition"])
+        frame = frame[_condition(settings["row_condition"], frame)]
     broken = _broken(expectation, settings, frame, columns)
     if broken is None:
         return []
@@ -59,6 +60,23 @@ def _broken(
         "expect_column_values_to_match_regex": lambda: given & ~texts().str.contains(settings["regex"], regex=True),
     }
     return judge[expectation]() if expectation in judge else None
+
+
+def _condition(condition: dict[str, Any], frame: pandas.DataFrame) -> pandas.Series:
+    """A mask of the rows that an expectation is about; only comparisons, all rows for other conditions."""
+    compare = {
+        "==": operator.eq,
+        "!=": operator.ne,
+        "<": operator.lt,
+        "<=": operator.le,
+        ">": operator.gt,
+        ">=": operator.ge,
+    }
+    known = condition.get("type") == "comparison" and condition.get("operator") in compare
+    if not known:
+        return frame.iloc[:, 0].map(lambda _: True)
+    mask: pandas.Series = compare[condition["operator"]](frame[condition["column"]["name"]], condition["parameter"])
+    return mask
 
 
 def _outside(values: pandas.Series, settings: dict[str, Any]) -> pandas.Series:
