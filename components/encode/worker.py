@@ -45,7 +45,6 @@ class Encoder:
     def __init__(self, setup: WorkerSetup) -> None:
         torch.set_num_threads(setup.config.threads)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, costs time
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
         self.store = open_store(setup.store)
