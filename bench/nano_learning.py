@@ -240,6 +240,8 @@ def run_stages(bench: Bench, args: argparse.Namespace, data: Mapping[int, Latent
         with phase(f"{name}: {steps} steps", bench.workers):
             result = train_diffusion(model, data[size], stage, bench.model.flow, bench.workers, Printer(100))
         weights = result.weights
+        if bench.workers.first:
+            save_weights(weights, bench.work / f"{name}.safetensors")
         averaged = MMDiT(model.config)
         averaged.load_state_dict(weights)
         if bench.workers.first:

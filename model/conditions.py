@@ -41,7 +41,7 @@ def draw_conditions(weights: Mapping[str, float], count: int, generator: torch.G
     import torch
 
     kinds = sorted(weights)
-    probabilities = torch.tensor([weights[kind] for kind in kinds])
+    probabilities = torch.tensor([weights[kind] for kind in kinds], dtype=torch.float32)
     return [kinds[i] for i in torch.multinomial(probabilities, count, replacement=True, generator=generator)]
 
 

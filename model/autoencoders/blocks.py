@@ -102,13 +102,13 @@ class LiteMLA(nn.Module):
         qkv = self.qkv(x)
         qkv = torch.cat([qkv, *(scale(qkv) for scale in self.aggreg)], dim=1)
         # heads of (query, key, value) of head_dim channels each; float32 because the sums run over all voxels
-        heads = qkv.flatten(2).unflatten(1, (-1, 3 * self.head_dim)).float()
-        query, key, value = heads.split(self.head_dim, dim=2)
+        heads = qkv.flatten(2).reshape(len(x), -1, 3 * self.head_dim, x[0, 0].numel()).float()
+        query, key, value = heads.chunk(3, dim=2)
         query, key = F.relu(query), F.relu(key)
         value = F.pad(value, (0, 0, 0, 1), value=1.0)  # a row of ones gives the normaliser
         attended = (value @ key.transpose(-1, -2)) @ query
         attended = attended[:, :, :-1] / (attended[:, :, -1:] + 1e-15)
-        out: Tensor = self.proj(attended.flatten(1, 2).unflatten(2, x.shape[2:]).to(x.dtype))
+        out: Tensor = self.proj(attended.reshape(len(x), -1, *x.shape[2:]).to(x.dtype))
         return out
 
 
@@ -161,7 +161,7 @@ def channel_to_space(x: Tensor, factor: Factor) -> Tensor:
 
 def average_channels(x: Tensor, channels: int) -> Tensor:
     """[B, C * n, ...] -> [B, C, ...]: the mean of groups of n neighbours."""
-    return x.unflatten(1, (channels, -1)).mean(dim=2)
+    return x.reshape(len(x), channels, -1, *x.shape[2:]).mean(dim=2)
 
 
 def repeat_channels(x: Tensor, channels: int) -> Tensor:

@@ -7,7 +7,7 @@ short training does not even find the colours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +150,18 @@ class Decoder(nn.Module):
             widths[1] if folded else widths[0], _factor(config.temporal[0]) if folded else None
         )
 
+    def _operations(self) -> Iterator[nn.Module]:
+        """From the latent to the pixels."""
+        for stage in reversed(list(self.stages)):
+            if isinstance(stage, Stage):
+                yield from stage.op_list
+
     def forward(self, latent: Tensor, *, single_frame: bool) -> Tensor:
         """[B, latent channels, T', H', W'] -> [B, 3, T, H, W]."""
         x = self.project_in(latent)
-        for stage in reversed(self.stages):
-            for operation in stage.op_list:
-                x = operation(x, single_frame=single_frame) if isinstance(operation, UpsampleBlock) else operation(x)
+        for operation in self._operations():
+            resamples = isinstance(operation, UpsampleBlock)
+            x = operation(x, single_frame=single_frame) if resamples else operation(x)
         out: Tensor = self.project_out(x, single_frame=single_frame)
         return out
 
@@ -185,7 +191,7 @@ class VideoDCAE(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
-            if isinstance(module, SHORTCUT_MODULES):
+            if isinstance(module, SHORTCUT_MODULES) and getattr(module, "factor", ()) is not None:
                 for part in module.modules():
                     if isinstance(part, nn.Conv3d):
                         nn.init.zeros_(part.weight)

@@ -115,7 +115,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, S, D] -> [B, K, S, E]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -207,7 +207,8 @@ class SingleStreamBlock(nn.Module):
         value = split_heads(value, self.heads)
         attended = merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
         out: Tensor = self.linear2(torch.cat([attended, F.gelu(hidden, approximate="tanh")], dim=-1))
-        return x + gate * out
+        gated: Tensor = x + gate * out
+        return gated
 
 
 class LastLayer(nn.Module):

@@ -10,6 +10,7 @@ from zoetrope.model.mmdit.layers import (
     DoubleStreamBlock,
     LastLayer,
     MLPEmbedder,
+    Modulation,
     SingleStreamBlock,
     rotary_table,
     timestep_embedding,
@@ -53,14 +54,11 @@ class MMDiT(nn.Module):
         for embedder in (self.time_in, self.vector_in):
             nn.init.normal_(embedder.in_layer.weight, std=0.02, generator=generator)
             nn.init.normal_(embedder.out_layer.weight, std=0.02, generator=generator)
-        zeros = [block.modulation.lin for block in self.single_blocks]
-        zeros += [mod.lin for block in self.double_blocks for mod in (block.img_mod, block.txt_mod)]
-        zeros += [self.final_layer.linear, self.final_layer.adaLN_modulation[1]]
-        if self.config.cond_embed:
-            zeros.append(self.cond_in)
-        for linear in zeros:
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        zeros: list[nn.Module] = [module for module in self.modules() if isinstance(module, Modulation)]
+        zeros += [self.final_layer, self.cond_in] if self.config.cond_embed else [self.final_layer]
+        for module in zeros:
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
         return self
 
     def forward(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zoetrope.model.conditions import condition_latents, draw_conditions
 from zoetrope.model.flow import FlowConfig, flow_loss, noisy_sample_and_target, sample_time
+from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.packing import image_ids, patchify, text_ids
 from zoetrope.model.training.config import StageConfig
@@ -89,13 +90,14 @@ def drop_text(
 class FlowObjective:
     """The loss of one worker in one step; all randomness comes from (seed, step, rank)."""
 
-    def __init__(self, data: TrainingData, stage: StageConfig, flow: FlowConfig, workers: Workers) -> None:
-        self.data, self.stage, self.flow, self.workers = data, stage, flow, workers
+    def __init__(
+        self, config: MMDiTConfig, data: TrainingData, stage: StageConfig, flow: FlowConfig, workers: Workers
+    ) -> None:
+        self.config, self.data, self.stage, self.flow, self.workers = config, data, stage, flow, workers
 
     def __call__(self, model: nn.Module, step: int) -> Tensor:
         """Mean squared error of the predicted velocity, float32."""
-        stage = self.stage
-        config = (model.module if hasattr(model, "module") else model).config
+        stage, config = self.stage, self.config
         indices = batch_indices(len(self.data), stage.batch_size, step, stage.seed, self.workers)
         batch = self.data.batch(indices)
         generator = generator_for(stage.seed, step, self.workers.rank)
@@ -164,4 +166,5 @@ def train_diffusion(
     """
     if model.config.cond_embed != stage.takes_images:
         raise ValueError("the stage's conditions and the model's cond_embed disagree")
-    return train(model, FlowObjective(data, stage, flow, workers), stage, stage.optimizer, workers, sink, resume)
+    loss = FlowObjective(model.config, data, stage, flow, workers)
+    return train(model, loss, stage, stage.optimizer, workers, sink, resume)

@@ -104,6 +104,13 @@ def train(
     return loop.result()
 
 
+def _averaged(model: nn.Module, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    update: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=update)
+
+
 @dataclass
 class _Window:
     """Sums since the last metrics."""
@@ -137,8 +144,7 @@ class _Loop:
             weight_decay=optimizer_config.weight_decay,
             fused=True,
         )
-        decay = optimizer_config.ema_decay
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.average = _averaged(model, optimizer_config.ema_decay)
         self.parallel: nn.Module = model
         if workers.world > 1:
             self.parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
