@@ -29,10 +29,7 @@ def directory_object(shards: Sequence[Mapping[str, Any]]) -> tuple[str, bytes]:
     Args:
         shards: the manifest's entries, with `path` (`shards/...`) and `md5`.
     """
-    entries = [
-        {"md5": str(shard["md5"]), "relpath": str(shard["path"]).removeprefix(f"{SHARDS}/")}
-        for shard in shards
-    ]
+    entries = [{"md5": str(shard["md5"]), "relpath": str(shard["path"]).removeprefix(f"{SHARDS}/")} for shard in shards]
     data = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True).encode()
     return hashlib.md5(data, usedforsecurity=False).hexdigest() + ".dir", data
 
@@ -54,12 +51,18 @@ def repository_files(directory: Path, store: Store) -> dict[str, bytes]:
 
 
 def _configuration(directory: Path, store: Store) -> str:
-    path = store.local_path(store.uri(REMOTE))
-    # A relative path keeps the registry valid when the folder that holds it and the store is moved.
-    url = store.uri(REMOTE) if path is None else os.path.relpath(path, directory.resolve() / ".dvc")
-    endpoint = str(getattr(store, "endpoint", "") or "")
     lines = ["[core]", "    remote = store", "    analytics = false", "    check_update = false"]
-    lines += ["['remote \"store\"']", f"    url = {url}"]
-    if path is None and endpoint:
-        lines.append(f"    endpointurl = {endpoint}")
+    lines += ["['remote \"store\"']", *(f"    {name} = {value}" for name, value in _remote(directory, store).items())]
     return "\n".join(lines) + "\n"
+
+
+def _remote(directory: Path, store: Store) -> dict[str, str]:
+    path = store.local_path(store.uri(REMOTE))
+    if path is not None:
+        # A relative path keeps the registry valid when the folder that holds it and the store is moved.
+        return {"url": os.path.relpath(path, directory.resolve() / ".dvc")}
+    from zoetrope.infra.store.s3_client import S3Settings
+
+    # Credentials stay in the environment; where the server is has to be said, unless it is Amazon's.
+    endpoint, amazon = S3Settings().endpoint, S3Settings.model_fields["endpoint"].default
+    return {"url": store.uri(REMOTE)} | ({} if endpoint == amazon else {"endpointurl": endpoint})

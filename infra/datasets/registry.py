@@ -143,9 +143,7 @@ class DatasetRegistry:
         """All versions, sorted by name and number."""
         if not (self._directory / ".git").is_dir():
             return []
-        text = self._git.run(
-            "for-each-ref", "refs/tags", "--format=%(refname:short)%00%(objectname)%00%(contents)%00"
-        )
+        text = self._git.run("for-each-ref", "refs/tags", "--format=%(refname:short)%00%(objectname)%00%(contents)%00")
         fields = text.split("\0")
         found = []
         for tag, revision, message in zip(fields[0::3], fields[1::3], fields[2::3], strict=False):

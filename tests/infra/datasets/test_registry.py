@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from minio import Minio
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from zoetrope.infra.datasets import DatasetRegistry
 from zoetrope.infra.errors import ZoetropeError
@@ -124,6 +126,33 @@ def test_dvc_itself_pulls_opens_and_finds_nothing_changed(
     assert "Data and pipelines are up to date" in done.stdout
     assert "in sync" in done.stdout
     assert git(clone, "status", "--porcelain") == ""
+
+
+def test_with_the_store_in_s3_dvc_pulls_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("ZOETROPE_S3_ENDPOINT", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+        Minio(f"{host}:{port}", "key", "hush", secure=False, region="us-east-1").make_bucket("bucket")
+        store = open_store("s3://bucket/some/prefix")
+        DatasetRegistry(tmp_path / "datasets", store).adopt(make_dataset(store, b"one", b"two"), "run-1")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "pull"],
+            cwd=tmp_path / "datasets",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        server.stop()
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "datasets/datasets/nano/shards/00001.safetensors").read_bytes() == b"two"
+    assert "hush" not in (tmp_path / "datasets/.dvc/config").read_text()
 
 
 def test_manifest_in_the_commit_is_the_referenced_one(registry: DatasetRegistry, store: Store, directory: Path) -> None:
