@@ -40,8 +40,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     with path.open("rb") as stream:
-        begin = stream.read(2)
-    if begin == b"PK" or begin[:1] == b"\x80":
+        begin = stream.read(9)
+    # a header length may begin with any byte, so what tells safetensors apart is the JSON that follows it
+    if begin[8:] != b"{" and (begin[:2] == b"PK" or begin[:1] == b"\x80"):
         raise ValueError(f"{path} is a pickled checkpoint, which could run code when read; give a .safetensors file")
     try:
         state: dict[str, torch.Tensor] = load_file(str(path))
