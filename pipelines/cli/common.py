@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich import box
@@ -18,8 +19,13 @@ from zoetrope.infra.store import Store, open_store
 from zoetrope.infra.tracking import local_tracking_uri
 from zoetrope.pipelines.local.plan import StatePaths
 
-output = Console(soft_wrap=False)
-errors = Console(stderr=True)
+def _console(stream: TextIO) -> Console:
+    """As wide as the terminal; in a file or a pipe wide enough that nothing is wrapped."""
+    return Console(file=stream, width=None if stream.isatty() else 200)
+
+
+output = _console(sys.stdout)
+errors = _console(sys.stderr)
 
 StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="folder that keeps all state")]
 SetOption = Annotated[
