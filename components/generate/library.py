@@ -113,15 +113,15 @@ def _write(path: Path, video: Any, fps: float, settings: dict[str, Any]) -> Gene
     from zoetrope.model.video import write_video
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     settings_path = path.with_suffix(".json")
+    part, settings_part = (place.with_name(f".{place.name}.part") for place in (path, settings_path))
     try:
         write_video(part, video, fps)
         settings = {**settings, "sha256": digest_file(part)}
-        settings_part = settings_path.with_name(f".{settings_path.name}.part")
         settings_part.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         part.replace(path)
         settings_part.replace(settings_path)
     finally:
         part.unlink(missing_ok=True)
+        settings_part.unlink(missing_ok=True)
     return GeneratedVideo(path, settings_path, settings)

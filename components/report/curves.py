@@ -77,7 +77,7 @@ def draw(metric: str, series: Sequence[Sequence[float]]) -> Curve | None:
         raw=_path([(x, y) for x, y, *_ in places]),
         smooth=_path([(x_axis.place(i), y_axis.place(v)) for i, v in smooth]),
         x_ticks=x_axis.ticks(5),
-        y_ticks=y_axis.ticks(4),
+        y_ticks=y_axis.ticks(5),
         points=json.dumps(places),
         logarithmic=logarithmic,
     )
