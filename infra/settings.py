@@ -22,6 +22,7 @@ class Settings(BaseSettings):
         parent_run_id: MLflow run of the pipeline run.
         price_sheet: name of the price sheet; empty means the newest valid one.
         resources: step -> what is allocated to it ({cpu, memory_gb, gpus, gpu_kind}).
+        dataset_registry: folder of the local data registry; empty where pods must not commit (on a cluster).
         commit: code commit of the run, with `+dirty` when the tree was changed.
         run_token: carried by every process of a run, so that survivors of a killed run can be found.
     """
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
     experiment: str = "zoetrope"
     price_sheet: str = ""
     mlflow_run_id: str = Field(default_factory=lambda: os.environ.get("MLFLOW_RUN_ID", ""))
+    dataset_registry: str = ""
     commit: str = ""
     run_token: str = ""
     resources: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -70,6 +70,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
         raise ZoetropeError(
             f"{path}: a recipe is a mapping of keys to values", "start from `zoetrope config show nano`"
         )
+    assert node is not None
     return values, dict(_places(node, (), path))
 
 

@@ -45,6 +45,7 @@ def report(
         record: reference to the record of this execution.
     """
     from zoetrope.components.report.config import ReportConfig
+    from zoetrope.components.report.facts import with_facts
     from zoetrope.components.report.step import report as work
     from zoetrope.infra.steps import execute_job
 
@@ -64,6 +65,7 @@ def report(
     records = {name: record for name, record in steps.items() if record}
 
     def run(config, context):
-        return work(ReportConfig.model_validate(config), list(records.values()), context)
+        known = with_facts(ReportConfig.model_validate(config), records, context)
+        return work(known, list(records.values()), context)
 
     return execute_job(job, run, {**records}, page.path)

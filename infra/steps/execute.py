@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerChain, Resources, collect, next_attempt
+from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.settings import Settings
@@ -165,7 +166,7 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoR
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = Path(error.filename) if isinstance(error.filename, str) else context.run_directory
         error = disk_full(place if place.is_dir() else place.parent, 0)
-    kind = "cancelled" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
+    kind: Outcome = "cancelled" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
     fields: dict[str, Any] = {"kind": kind, "error": type(error).__name__, "message": str(error)}
     if isinstance(error, ZoetropeError):
         fields |= {"headline": error.headline, "hint": error.hint, "exit_code": error.exit_code}

@@ -19,6 +19,7 @@ from zoetrope.infra.store import Store, open_store
 from zoetrope.infra.tracking import local_tracking_uri
 from zoetrope.pipelines.local.plan import StatePaths
 
+
 def _console(stream: TextIO) -> Console:
     """As wide as the terminal; in a file or a pipe wide enough that nothing is wrapped."""
     return Console(file=stream, width=None if stream.isatty() else 200)

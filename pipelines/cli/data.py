@@ -43,7 +43,11 @@ def samples(
     config = FootageConfig(seed=seed, films=films, defects=defects)
     with Progress(console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("rendering", total=1.0)
-        render_footage(directory, config, lambda share: progress.update(task, completed=share))
+
+        def show_progress(message: str, share: float) -> None:
+            progress.update(task, description=message, completed=share)
+
+        render_footage(directory, config, show_progress)
     count = sum(1 for path in directory.iterdir() if path.suffix == ".mp4")
     output.print(f"{count} files, their captions and truth.json in {directory}", highlight=False, soft_wrap=True)
 

@@ -85,7 +85,7 @@ class Follower:
             self.records[step] = get_json(self.store, event["record"])
             if step == "encode":
                 self._safely("dataset version", self._adopt_dataset)
-            self._safely("MLflow", lambda step=step: self._log_step(step))  # type: ignore[misc]
+            self._safely("MLflow", lambda step=step: self._log_step(step))
 
     def _add_cached_records(self) -> None:
         """The report was given the records of all steps, also of those that the cache answered."""
@@ -93,7 +93,7 @@ class Follower:
             if step not in self.records:
                 self.record_references[step] = reference
                 self.records[step] = get_json(self.store, reference)
-                self._safely("MLflow", lambda step=step: self._log_step(step))  # type: ignore[misc]
+                self._safely("MLflow", lambda step=step: self._log_step(step))
 
     # MLflow
 
@@ -116,7 +116,7 @@ class Follower:
             return
         for outbox in sorted((self.directory / "tracking").glob("*.jsonl")):
             step = outbox.name.split(".")[0]
-            self._safely("MLflow", lambda s=step, o=outbox: self.tracker.flush(o, self._step_run(s)))  # type: ignore[misc, union-attr]
+            self._safely("MLflow", lambda s=step, o=outbox: self.tracker.flush(o, self._step_run(s)))
 
     def _log_step(self, step: str) -> None:
         """Everything that a finished (or cached) step leaves in its nested run."""
@@ -193,7 +193,7 @@ class Follower:
         record = self.records.get("encode")
         if record is None or self.dataset:
             return
-        registry = DatasetRegistry(self.paths.datasets, self.store)
+        registry = DatasetRegistry(Path(self.settings.dataset_registry), self.store)
         version = registry.adopt(record["product"], self.plan.run_id)
         self.dataset = {"tag": version.tag, "revision": version.revision, "digest": version.digest}
 

@@ -1,0 +1,41 @@
+"""What a local run knows beside its records: the dataset version and its own MLflow run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zoetrope.components.report.config import ReportConfig
+from zoetrope.infra.datasets import DatasetRegistry
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps.context import StepContext
+from zoetrope.infra.store import get_json
+
+
+def with_facts(config: ReportConfig, records: dict[str, str], context: StepContext) -> ReportConfig:
+    """`config` with tag and revision of the run's dataset version.
+
+    Args:
+        config: as resolved before the run.
+        records: step -> reference of its record.
+        context: the outside world.
+
+    Adopting is idempotent, so it does not matter whether the run has already done it beside the pipeline. Without a
+    local registry (on a cluster, where pods never commit) nothing is added.
+    """
+    registry = Settings().dataset_registry
+    manifest = _dataset(records, context)
+    if not registry or not manifest:
+        return config
+    version = DatasetRegistry(Path(registry), context.store).adopt(manifest, context.run_id)
+    return config.model_copy(update={"dataset_tag": version.tag, "dataset_revision": version.revision})
+
+
+def _dataset(records: dict[str, str], context: StepContext) -> str:
+    """Reference of the dataset manifest that the run made or trained on."""
+    if "encode" in records:
+        return str(get_json(context.store, records["encode"])["product"])
+    if "stage_1" in records:
+        inputs: dict[str, Any] = get_json(context.store, records["stage_1"])["inputs"]
+        return str(inputs["dataset"])
+    return ""
