@@ -150,13 +150,11 @@ def _without_tags(location: tuple[Key, ...], values: Any) -> tuple[Key, ...]:
     path: list[Key] = []
     here = values
     for position, key in enumerate(location):
-        last = position == len(location) - 1
-        if (isinstance(here, Mapping) and key in here) or (
-            isinstance(here, (list, tuple)) and isinstance(key, int) and key < len(here)
-        ):
+        try:
             here = here[key]
-        elif not last:
-            continue
+        except (KeyError, IndexError, TypeError):
+            if position < len(location) - 1:
+                continue
         path.append(key)
     return tuple(path)
 
