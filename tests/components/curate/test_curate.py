@@ -18,6 +18,7 @@ from zoetrope.components.curate.step import curate
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import canonical_json
 from zoetrope.infra.store import get_bytes, get_json, get_table, put_content, put_json, put_table
+from zoetrope.infra.store.local import LocalStore
 
 
 def test_hard_cuts_are_found_at_their_exact_time(curated: Curated) -> None:
@@ -121,6 +122,15 @@ def test_the_funnel_adds_up(curated: Curated) -> None:
     assert before == funnel["kept"]
     assert curated.result.gates[0]["success"]
     assert "near_duplicate" in curated.result.page
+
+
+def test_videos_of_a_store_elsewhere_are_fetched_and_not_left_behind(
+    curated: Curated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalStore, "local_path", lambda store, uri: None)
+    again = curate(CurateConfig(workers=1), str(curated.sources.product), curated.context)
+    assert again.product == curated.result.product
+    assert not [path for path in curated.context.work.iterdir() if path.is_file()]
 
 
 def test_a_source_that_cannot_be_decoded_is_named_and_the_others_go_on(curated: Curated) -> None:

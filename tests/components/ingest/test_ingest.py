@@ -6,14 +6,16 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import DefectRates, FootageConfig
+from zoetrope.components.ingest.inspect import Request, inspect_file
 from zoetrope.components.ingest.step import ingest
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.steps.context import StepContext
@@ -72,7 +74,7 @@ def test_every_defect_of_the_footage_has_its_reason(context: StepContext) -> Non
 
 
 def test_bad_files_have_each_their_reason_and_the_good_ones_go_on(
-    folder: Path, tmp_path: Path, context: StepContext, make_video: MakeVideo
+    folder: Path, tmp_path: Path, context: StepContext, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = make_video(folder / "good.mp4", 1)
     (folder / "zero.mp4").touch()
@@ -82,12 +84,14 @@ def test_bad_files_have_each_their_reason_and_the_good_ones_go_on(
     (folder / "cut.mp4").write_bytes(good.read_bytes()[:9000])
     shutil.copyfile(make_video(tmp_path / "whole.mp4", 2, index_first=True), folder / "torn.mp4")
     os.truncate(folder / "torn.mp4", (folder / "torn.mp4").stat().st_size * 6 // 10)
+    (folder / "playlist.ffconcat").write_text("ffconcat version 1.0\nfile good.mp4\n")
+    Image.new("RGB", (96, 96), "red").save(folder / "picture.png")
     write_silence(folder / "sound.mp4")
     (folder / "folder.mp4").mkdir()
     make_video(folder / "folder.mp4" / "inner.mp4", 3)
     os.mkfifo(folder / "pipe.mp4")
     with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(folder)  # names of sockets are short
+        monkeypatch.chdir(folder)  # names of sockets are short
         listener.bind("socket.mp4")
     (folder / "outside.mp4").symlink_to(tmp_path / "whole.mp4")
     (folder / "inside.mp4").symlink_to(folder / "good.mp4")
@@ -112,7 +116,9 @@ def test_bad_files_have_each_their_reason_and_the_good_ones_go_on(
         "notes.md": "not_a_video",
         "nowhere.mp4": "symlink_broken",
         "outside.mp4": "symlink_outside",
+        "picture.png": "not_a_video",
         "pipe.mp4": "not_a_file",
+        "playlist.ffconcat": "not_a_video",
         "short.mp4": "too_short",
         "socket.mp4": "not_a_file",
         "sound.mp4": "no_video_stream",
@@ -122,6 +128,31 @@ def test_bad_files_have_each_their_reason_and_the_good_ones_go_on(
     }
     assert rows["inside.mp4"]["duplicate_of"] == rows["good.mp4"]["source_id"]
     assert get_bytes(context.store, rows["good.mp4"]["video"]) == good.read_bytes()
+
+
+@pytest.mark.parametrize("verify", ["decode", "packets"])
+def test_a_file_that_ends_between_two_pictures_is_truncated(
+    verify: Literal["decode", "packets"], tmp_path: Path, make_video: MakeVideo
+) -> None:
+    whole = make_video(tmp_path / "whole.mp4", 1, index_first=True)
+    with av.open(str(whole)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.pos]
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(whole.read_bytes()[: positions[40]])
+    assert inspect_file(Request(whole, verify)).problem == ""
+    assert inspect_file(Request(torn, verify)).problem == "truncated: only 40 of 60 frames are there"
+
+
+def test_pictures_that_cannot_be_decoded_are_damaged(tmp_path: Path, make_video: MakeVideo) -> None:
+    video = make_video(tmp_path / "video.mp4", 1)
+    data = bytearray(video.read_bytes())
+    data[3000:9000] = b"\xff" * 6000
+    video.write_bytes(data)
+    assert inspect_file(Request(video, "decode")).problem.startswith("damaged: ")
+
+
+def test_a_file_that_goes_away_is_unreadable(tmp_path: Path) -> None:
+    assert inspect_file(Request(tmp_path / "gone.mp4", "decode")).problem.startswith("unreadable: ")
 
 
 def test_odd_names_are_read_and_printed_safely(folder: Path, context: StepContext, make_video: MakeVideo) -> None:
