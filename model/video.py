@@ -86,7 +86,7 @@ def read_clips(source: BinaryIO | Path | str, requests: Sequence[ClipRequest]) -
         one uint8 [T, H, W, 3] per request.
 
     Raises:
-        ValueError: a clip is too short, or the video holds no frame inside it.
+        ValueError: a clip is too short, the video holds no frame inside it, or it cannot be decoded.
     """
     import av
 
@@ -96,12 +96,17 @@ def read_clips(source: BinaryIO | Path | str, requests: Sequence[ClipRequest]) -
     )
     if not waiting:
         return []
-    with av.open(source if hasattr(source, "read") else str(source)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        if waiting[0][0] > 1:
-            container.seek(int(waiting[0][0] / stream.time_base), stream=stream, backward=True, any_frame=False)
-        done = _fill(container.decode(stream), stream.time_base, waiting, requests, clips)
+    try:
+        with av.open(source if hasattr(source, "read") else str(source)) as container:
+            if not container.streams.video:
+                raise ValueError("no video stream in the file")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            if waiting[0][0] > 1:
+                container.seek(int(waiting[0][0] / stream.time_base), stream=stream, backward=True, any_frame=False)
+            done = _fill(container.decode(stream), stream.time_base, waiting, requests, clips)
+    except av.FFmpegError as error:
+        raise ValueError(f"the video cannot be decoded: {error}") from error
     if done < len(waiting):
         time, number, _ = waiting[done]
         raise ValueError(

@@ -116,7 +116,7 @@ def _decode(
     requests = [_request(config, row) for row in rows]
     try:
         return dict(zip(indices, read_clips(path, requests), strict=True))
-    except (ValueError, OSError):  # PyAV's errors are one or the other
+    except ValueError:
         return _decode_singly(path, requests, indices)
     finally:
         if local is None:
@@ -128,7 +128,7 @@ def _decode_singly(path: Path, requests: Sequence[ClipRequest], indices: Sequenc
     for index, request in zip(indices, requests, strict=True):
         try:
             found[index] = read_clips(path, [request])[0]
-        except (ValueError, OSError):
+        except ValueError:
             continue
     return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from zoetrope.infra.config import StrictModel
 from zoetrope.model.autoencoders.config import DCAEConfig
@@ -12,6 +14,11 @@ from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerC
 
 WORKERS = 2
 """Processes of a training job on a CPU, each with one thread: part of the result, since sums depend on it."""
+
+
+def _require_divisible(batch_size: int, workers: int) -> None:
+    if batch_size % workers:
+        raise ValueError(f"batch_size {batch_size} has to be a multiple of the {workers} workers")
 
 
 class AutoencoderStepConfig(StrictModel):
@@ -42,6 +49,12 @@ class AutoencoderStepConfig(StrictModel):
     clips: int = Field(default=1000, ge=1)
     workers: int = Field(default=WORKERS, ge=1)
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _require_divisible(self.training.batch_size, self.workers)
+        self.architecture.latent_shape(self.frames, self.height, self.width)
+        return self
+
 
 class ModelConfig(StrictModel):
     """The video model, the same in all stages; the defaults are the small recipe's.
@@ -67,3 +80,8 @@ class TrainStageConfig(ModelConfig):
     name: str = Field(default="stage_1", min_length=1)
     stage: StageConfig
     workers: int = Field(default=WORKERS, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _require_divisible(self.stage.batch_size, self.workers)
+        return self

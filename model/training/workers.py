@@ -46,16 +46,19 @@ def join_workers(threads: int = 1) -> Iterator[Workers]:
     Args:
         threads: PyTorch threads of this process; fixed, because the order of sums depends on it.
     """
+    former = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    if not dist.is_torchelastic_launched():
-        yield Workers()
-        return
-    dist.init_process_group("gloo")
     try:
+        if not dist.is_torchelastic_launched():
+            yield Workers()
+            return
+        dist.init_process_group("gloo")
         yield Workers(dist.get_rank(), dist.get_world_size())
-    finally:
         dist.destroy_process_group()
+    finally:
+        torch.set_num_threads(former[0])
+        torch.use_deterministic_algorithms(former[1])
 
 
 def generator_for(seed: int, step: int, rank: int) -> torch.Generator:

@@ -180,7 +180,9 @@ def test_learning_rate_schedule():
 
 def test_the_autoencoder_learns_clips():
     config = AutoencoderTrainingConfig(
-        steps=120, batch_size=3, log_every=60,
+        steps=120,
+        batch_size=3,
+        log_every=60,
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=20, decay="cosine"),
     )
     architecture = DCAEConfig(
@@ -217,5 +219,5 @@ def test_pixels_span_minus_one_to_one():
     ],
 )
 def test_settings_outside_their_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="have to be|has to be"):
+    with pytest.raises(ValueError, match=r"have to be|has to be"):
         wrong()

@@ -100,7 +100,15 @@ def test_clips_that_are_too_long_are_refused(film, start, end, message):
         read_clip(film, Fraction(start), Fraction(end), 16, 8, height=32, width=48)
 
 
+def test_files_that_are_no_video_are_refused(film, tmp_path):
+    for number, data in enumerate([b"", b"not a video at all", film.read_bytes()[:300]]):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"cannot be decoded|no video stream"):
+            read_clip(path, Fraction(0), Fraction(1), 2, 8, height=32, width=48)
+
+
 @pytest.mark.parametrize("shape", [(0, 16, 16, 3), (2, 15, 16, 3), (2, 16, 16, 4)])
 def test_frames_that_no_video_can_hold_are_refused(tmp_path, shape):
-    with pytest.raises(ValueError, match="expected uint8 frames|even"):
+    with pytest.raises(ValueError, match=r"expected uint8 frames|even"):
         write_video(tmp_path / "a.mp4", np.zeros(shape, np.uint8), 8)

@@ -161,9 +161,7 @@ def test_held_out_clips_are_a_split_of_their_own(tmp_path: Path) -> None:
 
 def test_an_empty_bucket_names_those_that_exist(tmp_path: Path) -> None:
     manifest, _ = build(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"'64px_16f'.*8px_4f/held_out \(1 clips\), 8px_4f/train \(3 clips\)"
-    ):
+    with pytest.raises(ValueError, match=r"'64px_16f'.*8px_4f/held_out \(1 clips\), 8px_4f/train \(3 clips\)"):
         LatentDataset.open(manifest, Objects(tmp_path).read, "64px_16f")
     with pytest.raises(ValueError, match=r"zoetrope\.clips\.v1"):
         LatentDataset.open({"schema": "zoetrope.clips.v1"}, Objects(tmp_path).read, "8px_4f")
