@@ -7,15 +7,15 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Read = Callable[[str, int, int], bytes]
 """`read(uri, start, length)` gives `length` bytes of the object at `uri`, from byte `start`."""
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in PyTorch
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit for a header
 
 
@@ -99,6 +99,8 @@ class LatentDataset:
 
     def batch(self, indices: Sequence[int]) -> LatentBatch:
         """Reads samples by their position (0 to len - 1), in the order given; positions may repeat."""
+        import torch
+
         samples = [self._sample(index) for index in indices]
         texts = [sample["t5"] for sample in samples]
         return LatentBatch(
@@ -131,6 +133,8 @@ class _TensorFile:
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Reads tensors; neighbours in the file come with one read."""
+        import torch
+
         entries = self._header()
         missing = [name for name in names if name not in entries]
         if missing:
@@ -145,7 +149,7 @@ class _TensorFile:
                 entry = entries[name]
                 begin, end = entry["data_offsets"]
                 piece = memoryview(data)[begin - first : end - first]
-                dtype = _DTYPES[entry["dtype"]]
+                dtype = getattr(torch, _DTYPES[entry["dtype"]])
                 result[name] = torch.frombuffer(piece, dtype=dtype).reshape(entry["shape"])
         return result
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -281,3 +283,8 @@ def test_the_product_holds_no_time_and_no_scratch_path(world: World, result: Any
     text = json.dumps(get_json(world.store, result.product))
     assert str(world.folder / "work") not in text
     assert put_content(world.store, json.dumps({}).encode(), ".json").uri.startswith(world.store.root)
+
+
+def test_the_steps_own_process_does_without_pytorch() -> None:
+    program = "import sys, zoetrope.components.encode.step; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
