@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoetrope.components.report.config import ReportConfig
+from zoetrope.components.report.step import render_report
 from zoetrope.infra.datasets import DatasetRegistry
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
@@ -64,6 +66,7 @@ class Follower:
         self._handle_new()
         self._add_cached_records()
         self._safely("dataset version", self._adopt_dataset)
+        self._safely("report", self._write_report)
         if self.tracker is not None:
             self._safely("MLflow", lambda: self._close_tracking(status))
         self._write_record(status)
@@ -177,9 +180,7 @@ class Follower:
         tags["zoetrope.dataset_tag"] = self.dataset.get("tag", "")
         self.tracker.set_tags(self.mlflow_run, tags)
         report = self.directory / "report.html"
-        if "report" in self.records:
-            html = get_json(self.store, self.records["report"]["product"])["html"]
-            self.store.fetch(Reference.parse(html).uri, report)
+        if report.exists():
             self.tracker.log_artifact(self.mlflow_run, report)
         for step, run in self.mlflow_steps.items():
             if step not in self.records:
@@ -196,6 +197,25 @@ class Follower:
         registry = DatasetRegistry(Path(self.settings.dataset_registry), self.store)
         version = registry.adopt(record["product"], self.plan.run_id)
         self.dataset = {"tag": version.tag, "revision": version.revision, "digest": version.digest}
+
+    def _write_report(self) -> None:
+        """Puts the report into the run's folder; a run that failed half-way gets one of what it did."""
+        path = self.directory / "report.html"
+        if "report" in self.records:
+            html = get_json(self.store, self.records["report"]["product"])["html"]
+            self.store.fetch(Reference.parse(html).uri, path)
+        elif self.records:
+            commit, _, dirty = self.settings.commit.partition("+")
+            config = ReportConfig(
+                run_id=self.plan.run_id,
+                recipe=self.plan.recipe_name,
+                recipe_hash=self.plan.recipe_digest,
+                commit=commit,
+                dirty=bool(dirty),
+                tracking_uri=self.settings.tracking_uri,
+                mlflow_run_id=self.mlflow_run,
+            )
+            path.write_text(render_report(config, list(self.record_references.values()), self.store), "utf-8")
 
     def _run_cost(self) -> Any:
         sheet = load_price_sheet(self.settings.price_sheet)

@@ -105,6 +105,8 @@ def _drive(
     record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
     record["peak_memory_bytes"] = monitor.peak_memory_bytes
     if driver.returncode != EXIT_OK:
+        if (directory / "report.html").exists():
+            console.print(f"report of what was done: {directory / 'report.html'}", highlight=False)
         raise failure(directory, driver.returncode)
     return EXIT_OK, record
 
