@@ -259,13 +259,18 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.0, help="of the first stage")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--model", default="{}", help="JSON: changes of the MMDiT's config")
+    parser.add_argument("--autoencoder-steps", type=int, default=0, help="instead of the configured ones")
     parser.add_argument("--autoencoder-only", action="store_true")
     args = parser.parse_args()
     with join_workers() as workers:
         if workers.first:
             prepare(args.work)
         workers.wait()
-        autoencoder = trained_autoencoder(args.work, workers, AutoencoderStepConfig())
+        settings = AutoencoderStepConfig()
+        if args.autoencoder_steps:
+            training = replace(settings.training, steps=args.autoencoder_steps)
+            settings = settings.model_copy(update={"training": training})
+        autoencoder = trained_autoencoder(args.work, workers, settings)
         if args.autoencoder_only:
             return
         captions = json.loads((args.work / "captions.json").read_text())

@@ -256,3 +256,9 @@ def test_the_defaults_are_those_of_the_small_recipe():
     config = TrainStageConfig(stage=load_stage("nano_stage_1"))
     assert asdict(config.mmdit) == asdict(MMDiTConfig.nano())
     assert AutoencoderStepConfig().architecture.latent_channels == config.mmdit.latent_channels
+
+
+@pytest.mark.parametrize("name", ["nano_stage_3", "open_sora_2_stage_1"])
+def test_settings_survive_json(name):
+    config = TrainStageConfig(stage=load_stage(name))
+    assert TrainStageConfig.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config
