@@ -69,7 +69,10 @@ def install(torch: str) -> None:
     if not (venv / "bin" / "uv").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
         run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
-    sync = [uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", *wheels_only()]
+    # compiled once here: every step is a process of its own, and where Python may not write bytecode it would
+    # compile Great Expectations and MLflow anew each time
+    sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes"]
+    sync += wheels_only()
     if torch == "cpu":
         run([*sync, str(without_torch(venv))])
         # The CPU build has other hashes than the lock's wheel; uv knows where PyTorch publishes it.
