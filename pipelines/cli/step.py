@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.pipelines.cli.common import DEFAULT_STORE, SetOption, StoreOption
+from zoetrope.pipelines.cli.common import DEFAULT_STORE, SetOption, StoreOption, errors
 from zoetrope.pipelines.step_table import DATA_STEPS, STEPS, TRAIN_STEPS
 
 
@@ -47,8 +47,10 @@ def step(
                 f"--input {text!r}", f"{name} reads {', '.join(STEPS[name].inputs) or 'nothing'}; NAME=FILE"
             )
         given[key] = _product(key, Path(value))
-    result = run_step(name, recipe, changes, given, store.resolve())
-    text = json.dumps(result, indent=1, sort_keys=True) + "\n"
+    product, record = run_step(name, recipe, changes, given, store.resolve())
+    # not the record, which differs each time: dvc would redo all that follows a step with the same result
+    text = json.dumps({"product": product}, indent=1) + "\n"
+    errors.print(f"record {record}", highlight=False, soft_wrap=True)
     if output is None:
         typer.echo(text, nl=False)
         return

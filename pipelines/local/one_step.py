@@ -16,8 +16,8 @@ from zoetrope.pipelines.step_table import STEPS
 
 def run_step(
     name: str, recipe_name: str, overrides: Sequence[str], inputs: Mapping[str, str], state: Path
-) -> dict[str, str]:
-    """Runs a step and returns {product, record}, both reference strings.
+) -> tuple[str, str]:
+    """Runs a step and returns the references of its product and of its record.
 
     Args:
         name: of the step.
@@ -43,8 +43,7 @@ def run_step(
         paths.run(run_id).mkdir(parents=True)
         job = resolve_jobs(recipe, settings)[name].text()
         page = paths.run(run_id) / f"{name}.html"
-        product, record = _call(row.face, job, inputs, page)
-    return {"product": product, "record": record}
+        return _call(row.face, job, inputs, page)
 
 
 def _call(face: str, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
