@@ -92,3 +92,24 @@ def funnel(
         False,
         title=version.tag,
     )
+
+
+@app.command("adopt")
+def adopt(
+    manifest: Annotated[str, typer.Argument(help="output file of the step `encode`, or the manifest's reference")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Commit and tag a dataset version in the local registry; the same dataset keeps its tag.
+
+    Example: zoetrope data adopt data/dataset.json
+    """
+    from zoetrope.infra.datasets import DatasetRegistry
+
+    reference = manifest
+    if "@sha256:" not in manifest:
+        try:
+            reference = str(json.loads(Path(manifest).read_text(encoding="utf-8"))["product"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ZoetropeError(f"{manifest}: no output of the step `encode`", "run `dvc repro` first") from error
+    version = DatasetRegistry(state_paths(store).datasets, state_store(store)).adopt(reference, "by hand")
+    output.print(f"{version.tag}  digest {version.digest}  revision {version.revision[:12]}", highlight=False)
