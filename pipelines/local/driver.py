@@ -7,6 +7,7 @@ adopts the dataset version as soon as `encode` has made it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import NoReturn
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
+from zoetrope.infra.store.local import disk_full
 from zoetrope.pipelines.local.follower import Follower
 from zoetrope.pipelines.local.plan import Plan, StatePaths
 
@@ -62,6 +64,12 @@ def main() -> None:
     except ZoetropeError as error:
         note_failure(path.parent, error)
         raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = disk_full(path.parent, 0)
+        note_failure(path.parent, full)
+        raise SystemExit(full.exit_code) from error
     except RuntimeError as error:
         print(f"kfp.local: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(EXIT_STEP_FAILED) from error

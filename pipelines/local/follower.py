@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.step import render_report
 from zoetrope.infra.datasets import DatasetRegistry
+from zoetrope.infra.datasets.layout import directory_object
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
 from zoetrope.infra.prices import cost, load_price_sheet
@@ -140,8 +141,10 @@ class Follower:
             },
         )
         self._log_dataset(step, run)
+        self.tracker.log_parameters(run, record["parameters"])
         for name, reference in record["artifacts"].items():
-            self._log_object(run, name, reference)
+            if not reference.partition("@")[0].endswith(".safetensors"):  # weights stay where they are: no copies
+                self._log_object(run, name, reference)
         metrics = dict(record["metrics"])
         metrics |= {"seconds": 0.0 if cached else record["seconds"]}
         metrics |= {"cost_usd": 0.0 if cached else float(record["cost_usd"])}
@@ -157,9 +160,8 @@ class Follower:
             return
         manifest = get_json(self.store, reference)
         context = "curation" if step == "encode" else "training"
-        self.tracker.log_dataset(
-            run, manifest["name"], manifest["digest"][:36], Reference.parse(reference).uri, context=context
-        )
+        md5, _ = directory_object(manifest["shards"])
+        self.tracker.log_dataset(run, manifest["name"], md5, Reference.parse(reference).uri, context=context)
 
     def _log_object(self, run: str, name: str, reference: str) -> None:
         assert self.tracker is not None
