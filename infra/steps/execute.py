@@ -165,7 +165,7 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoR
     """Notes the failure for the ledger, the command line and the user, then ends the process or re-raises."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = Path(error.filename) if isinstance(error.filename, str) else context.run_directory
-        error = disk_full(place if place.is_dir() else place.parent, 0)
+        error = disk_full(place if place.is_dir() else place.parent)
     kind: Outcome = "cancelled" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
     fields: dict[str, Any] = {"kind": kind, "error": type(error).__name__, "message": str(error)}
     if isinstance(error, ZoetropeError):

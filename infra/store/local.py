@@ -129,8 +129,12 @@ def publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
         raise
 
 
-def disk_full(directory: Path, needed: int) -> ZoetropeError:
-    """The one message for a full disk: what was needed, where, and what is free."""
+RUN_BYTES = 500_000_000
+"""What a run of the recipe `nano` writes (about 150 MB), with room to spare."""
+
+
+def disk_full(directory: Path, needed: int = RUN_BYTES) -> ZoetropeError:
+    """The one message for a full disk: what is needed, where, and what is free."""
     free = shutil.disk_usage(directory).free
     return ZoetropeError(
         f"disk full: {needed / 1e6:.1f} MB needed in {directory}, {free / 1e6:.1f} MB free",

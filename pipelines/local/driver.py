@@ -67,7 +67,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        full = disk_full(path.parent, 0)
+        full = disk_full(path.parent)
         note_failure(path.parent, full)
         raise SystemExit(full.exit_code) from error
     except RuntimeError as error:

@@ -18,6 +18,7 @@ from rich.console import Console
 from zoetrope.infra.errors import EXIT_OK, ZoetropeError
 from zoetrope.infra.processes import RunLock, end_group, end_survivors, mark_environment
 from zoetrope.infra.steps.usage import UsageMonitor
+from zoetrope.infra.store.local import RUN_BYTES, disk_full
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import Plan, StatePaths, new_run_id, run_settings
 from zoetrope.pipelines.local.progress import Progress
@@ -26,7 +27,6 @@ from zoetrope.pipelines.resolve import recipe_digest
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 POLL_SECONDS = 0.2
-NEEDED_BYTES = 500_000_000  # of a nano run: shards, checkpoints, MLflow, report
 
 
 def run(
@@ -145,12 +145,8 @@ def check_disk(state: Path) -> None:
     """Refuses to start where the disk is nearly full."""
     state.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(state).free
-    if free < NEEDED_BYTES:
-        raise ZoetropeError(
-            f"disk nearly full: a run needs about {NEEDED_BYTES / 1e6:.0f} MB in {state}, {free / 1e6:.0f} MB are free",
-            "free some space or choose another place with --store DIR",
-            retryable=True,
-        )
+    if free < RUN_BYTES:
+        raise disk_full(state)
 
 
 def remove_scratch(paths: StatePaths) -> None:
