@@ -33,7 +33,7 @@ def stop(message: str) -> None:
 
 def check_machine(torch: str) -> None:
     """What can be known before anything is downloaded."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - the python3 that runs this may be any
         stop(f"Python {platform.python_version()} is too old; install 3.11 or newer, or run `make PYTHON=python3.11`")
     try:
         import ensurepip  # noqa: F401
