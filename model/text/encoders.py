@@ -96,7 +96,9 @@ def load_text_encoders(t5_directory: Path, clip_directory: Path, *, max_tokens: 
         ValueError: a folder is not there or incomplete.
     """
     from transformers import CLIPTextModel, T5EncoderModel
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # it would draw over the lines of whoever calls us
     for directory in (t5_directory, clip_directory):
         missing = [name for name in ("config.json", "tokenizer_config.json") if not (directory / name).is_file()]
         missing += [] if list(directory.glob("*.safetensors")) else ["model.safetensors"]
