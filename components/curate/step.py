@@ -81,6 +81,7 @@ def _result(
             "counts": {"shots": clips.num_rows, "kept": kept},
             "sources": sources,
             "damaged": damaged,
+            "gates": [gate.verdict()],
         },
     )
     metrics = {f"dropped_by_{item['name']}": float(item["first_kill"]["clips"]) for item in story["filters"]}

@@ -76,6 +76,9 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
     }
     manifest["digest"] = dataset_digest(manifest, inputs.autoencoder)
     gate = _gate(manifest, writer, context)
+    # a dataset version tells what it passed to whoever trains on it later; not part of its digest
+    passed = [*inputs.sources.get("gates", []), *inputs.clips.get("gates", [])]
+    manifest["gates"] = [*passed, gate.verdict()]
     return _result(put_json(context.store, manifest), manifest, gate)
 
 

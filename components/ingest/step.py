@@ -164,6 +164,7 @@ def _result(rows: list[dict[str, Any]], opened: OpenSource, source: SourceConfig
             "prompts": "" if prompts is None else str(put_json(context.store, prompts)),
             "licence": source.licence,
             "rights": source.rights,
+            "gates": [gate.verdict()],
         },
     )
     seconds = sum(row["duration_seconds"] for row in rows if row["status"] == "usable")

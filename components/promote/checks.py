@@ -64,9 +64,11 @@ def check_champion(scores: Mapping[str, Any], champion: ModelVersion | None, tol
     )
 
 
-def check_gates(records: Sequence[Mapping[str, Any]]) -> Check:
-    """Every data gate of the run is green, and there is at least one."""
-    gates = [(record["step"], gate) for record in records for gate in record.get("gates", [])]
+def check_gates(records: Sequence[Mapping[str, Any]], dataset: Mapping[str, Any]) -> Check:
+    """Every data gate of the run and of the dataset version is green, and there is at least one."""
+    found = {gate["name"]: ("dataset", gate) for gate in dataset.get("gates", [])}
+    found |= {gate["name"]: (record["step"], gate) for record in records for gate in record.get("gates", [])}
+    gates = list(found.values())
     if not gates:
         return Check("data_gates", False, "no data gate ran")
     red = [f"{step}: {gate['name']}" for step, gate in gates if gate.get("success") is not True]

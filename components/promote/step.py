@@ -72,7 +72,7 @@ def promote(
         check_scores(scored),
         check_lineage(checkpoint, videos["checkpoint"]),
         check_champion(scored, champion if champion != version else None, config.tolerance),
-        check_gates(made_by),
+        check_gates(made_by, dataset),
         check_budget(spent, unpriced, config.budget_usd),
         check_rights(dataset.get("rights", ""), dataset.get("licence", ""), config),
     ]

@@ -45,6 +45,10 @@ class GateResult:
     docs: str
     failures: list[dict[str, Any]]
 
+    def verdict(self) -> dict[str, Any]:
+        """What a product's manifest keeps of the gate: no place, so that it says the same everywhere."""
+        return {"name": self.name, "success": self.success, "statistics": dict(self.statistics)}
+
     def as_dict(self) -> dict[str, Any]:
         """The form that a step result carries: JSON values only."""
         return asdict(self)

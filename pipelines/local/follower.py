@@ -193,11 +193,11 @@ class Follower:
     # Dataset version and run record
 
     def _adopt_dataset(self) -> None:
-        record = self.records.get("encode")
-        if record is None or self.dataset:
+        reference = self.records.get("encode", {}).get("product") or self.plan.arguments.get("dataset")
+        if not reference or self.dataset:
             return
         registry = DatasetRegistry(Path(self.settings.dataset_registry), self.store)
-        version = registry.adopt(record["product"], self.plan.run_id)
+        version = registry.adopt(reference, self.plan.run_id)
         self.dataset = {"tag": version.tag, "revision": version.revision, "digest": version.digest}
 
     def _write_report(self) -> None:

@@ -128,7 +128,8 @@ def failure(directory: Path, code: int) -> ZoetropeError:
         found = json.loads(path.read_text(encoding="utf-8"))
         if "headline" in found:
             retryable = found["exit_code"] != 2
-            return ZoetropeError(f"{found['step']}: {found['headline']}", found["hint"], retryable=retryable)
+            headline = found["headline"].removeprefix(f"{found['step']}: ")
+            return ZoetropeError(f"{found['step']}: {headline}", found["hint"], retryable=retryable)
         headline = f"{found['step']}: {found['error']}: {found['message']}"
         return ZoetropeError(headline[:500], f"this is a fault of zoetrope; the traceback is in {log}", retryable=True)
     if code < 0:
