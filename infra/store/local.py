@@ -26,14 +26,7 @@ class LocalStore:
 
     def put_bytes(self, key: str, data: bytes) -> str:
         """Writes `data` atomically."""
-
-        def fill(part: Path) -> None:
-            with part.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-
-        publish(self._path_of_key(key), fill, len(data))
+        write_whole(self._path_of_key(key), data)
         return self.uri(key)
 
     def put_file(self, key: str, path: Path) -> str:
@@ -129,6 +122,11 @@ def publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
         raise
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a local file so that readers see all of it or nothing, also where the disk is full."""
+    publish(path, lambda part: _write_and_sync(part, data), len(data))
+
+
 RUN_BYTES = 500_000_000
 """What a run of the recipe `nano` writes (about 150 MB), with room to spare."""
 
@@ -141,6 +139,13 @@ def disk_full(directory: Path, needed: int = RUN_BYTES) -> ZoetropeError:
         "free some space or choose another place with --store DIR, then run the same command again",
         retryable=True,
     )
+
+
+def _write_and_sync(target: Path, data: bytes) -> None:
+    with target.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _copy_and_sync(source: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import get_json, open_store
+from zoetrope.infra.store.local import write_whole
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import Plan, StatePaths
 
@@ -70,7 +71,7 @@ class Follower:
         self._safely("report", self._write_report)
         if self.tracker is not None:
             self._safely("MLflow", lambda: self._close_tracking(status))
-        self._write_record(status)
+        self._safely("run record", lambda: self._write_record(status))
 
     def _follow(self) -> None:
         self._safely("MLflow", self._open_tracking)
@@ -217,7 +218,7 @@ class Follower:
                 tracking_uri=self.settings.tracking_uri,
                 mlflow_run_id=self.mlflow_run,
             )
-            path.write_text(render_report(config, list(self.record_references.values()), self.store), "utf-8")
+            write_whole(path, render_report(config, list(self.record_references.values()), self.store).encode())
 
     def _run_cost(self) -> Any:
         sheet = load_price_sheet(self.settings.price_sheet)
@@ -253,10 +254,7 @@ class Follower:
             "mlflow": {"tracking_uri": self.settings.tracking_uri, "run": self.mlflow_run},
             "steps": steps,
         }
-        path = self.directory / "record.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        part.replace(path)
+        write_whole(self.directory / "record.json", json.dumps(value, indent=1).encode())
 
     def _safely(self, what: str, work: Any) -> None:
         try:

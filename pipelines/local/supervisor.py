@@ -27,6 +27,7 @@ from zoetrope.pipelines.resolve import recipe_digest
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 POLL_SECONDS = 0.2
+FULL_BYTES = 5_000_000
 
 
 def run(
@@ -123,6 +124,8 @@ def _end(driver: subprocess.Popen[bytes], token: str) -> None:
 def failure(directory: Path, code: int) -> ZoetropeError:
     """What went wrong, in the words of the step that failed."""
     log = directory / "log.txt"
+    if shutil.disk_usage(directory).free < FULL_BYTES:  # then nobody could write down what went wrong
+        return disk_full(directory)
     path = directory / "failure.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
