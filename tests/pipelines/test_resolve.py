@@ -1,0 +1,58 @@
+"""`resolve`: one job per step, and a change touches the job of its own step alone."""
+
+from pathlib import Path
+
+import pytest
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps import Job
+from zoetrope.pipelines.recipe import load_recipe
+from zoetrope.pipelines.resolve import fingerprint, resolve
+from zoetrope.pipelines.step_table import STEPS
+
+
+def jobs(*overrides: str, run: str = "a") -> dict[str, str]:
+    return dict(zip(STEPS, resolve("nano", list(overrides), Settings(run_id=run)), strict=True))
+
+
+def changed(first: dict[str, str], second: dict[str, str]) -> set[str]:
+    return {name for name in first if first[name] != second[name]}
+
+
+def test_jobs_are_complete_and_repeat() -> None:
+    assert changed(jobs(), jobs()) == set()
+    assert changed(jobs(run="a"), jobs(run="b")) == {"report"}
+    for name, text in jobs().items():
+        job = Job.model_validate_json(text)
+        assert (job.step, len(job.code)) == (name, 64)
+
+
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [
+        ("stages.stage_3.steps=240", {"stage_3"}),
+        ("model.mmdit.depth=3", {"stage_1", "stage_2", "stage_3"}),
+        ("curate.filters.motion.minimum=0.5", {"curate"}),
+        ("source.samples.seed=8", {"ingest"}),
+        ("budget_usd=2", {"promote"}),
+    ],
+)
+def test_a_change_touches_its_own_step(override: str, steps: set[str]) -> None:
+    assert changed(jobs(), jobs(override)) - {"report"} == steps
+
+
+def test_the_fingerprint_of_a_folder_sees_changed_files(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    first = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == first
+    (tmp_path / "a.mp4").write_bytes(b"22")
+    assert fingerprint(tmp_path) != first
+    with pytest.raises(ZoetropeError, match="no folder"):
+        fingerprint(tmp_path / "nowhere")
+
+
+def test_a_source_is_exactly_one_kind() -> None:
+    with pytest.raises(ZoetropeError, match="exactly one of folder, samples, s3"):
+        load_recipe("nano", ["source.folder=/videos"])
+    load_recipe("nano", ["source={folder: /videos, licence: CC0-1.0}"])
