@@ -76,9 +76,8 @@ def main() -> int:
             run.send_signal(signal.SIGKILL)
             run.wait()
         time.sleep(0.2)
-        print(
-            f"kill {number + 1}: after {wait:.1f} s in {last_step(killed)}, {len(carriers(killed))} processes outlive it"
-        )
+        outlive = len(carriers(killed))
+        print(f"kill {number + 1}: after {wait:.1f} s in {last_step(killed)}, {outlive} processes outlive it")
     done = subprocess.run([*command, str(killed)], check=False, capture_output=True, text=True)
     left = carriers(killed)
     same = digest(killed) == digest(quiet)

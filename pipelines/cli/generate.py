@@ -26,8 +26,8 @@ def generate(
 
     Example: zoetrope generate --checkpoint models:/zoetrope-nano@champion --prompt "a red circle moving up"
     """
-    from zoetrope.components.generate.library import generate_videos
     from zoetrope.components.generate.prompts import Prompt
+    from zoetrope.components.generate.videos import generate_videos
 
     if not state_paths(store).root.is_dir():
         raise ZoetropeError(f"no state in {store}", "train a model first (`zoetrope run nano`) or give --store DIR")

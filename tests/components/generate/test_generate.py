@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from zoetrope.components.generate.config import GenerateConfig
-from zoetrope.components.generate.library import generate_videos
 from zoetrope.components.generate.prompts import Prompt
 from zoetrope.components.generate.step import generate
+from zoetrope.components.generate.videos import generate_videos
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_bytes, get_json, put_json
