@@ -6,7 +6,7 @@ STAMP := .venv/.ready-$(TORCH)
 STORE ?= .zoetrope
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers unit lock clean
+.PHONY: help setup demo test test-demo lint types layers unit lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ layers: $(STAMP) ## who may import whom
 
 unit: $(STAMP) ## pytest
 	@$(BIN)/python -m pytest
+
+test-demo: $(STAMP) ## the demo at full size, with what it has to show (about 8 minutes)
+	@$(BIN)/python -m pytest -m demo tests/acceptance
 
 lock: ## resolve infra/locks/*.in into the one hashed lock
 	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
