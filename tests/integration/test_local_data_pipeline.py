@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import psutil
 import pytest
 
@@ -57,6 +59,19 @@ def wait_for_event(process: subprocess.Popen[bytes], state: Path, step: str, kin
         except subprocess.TimeoutExpired:
             continue
         pytest.fail(f"the run ended before {step} {kind}")
+
+
+def write_noise(path: Path, size: int, seed: int) -> None:
+    """Three seconds of noise, smaller than anything that can be trained on."""
+    random = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for _ in range(72):
+            picture = random.integers(0, 255, (size, size, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +166,20 @@ def test_a_folder_with_nothing_usable_is_refused_with_the_reasons(tmp_path: Path
     assert done.returncode == 2
     assert "empty.mp4" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_red_gate_stops_the_pipeline_with_column_and_three_rows(tmp_path: Path) -> None:
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    for number in range(4):
+        write_noise(footage / f"{number}.mp4", size=12, seed=number)
+        (footage / f"{number}.txt").write_text("noise")
+    command = [*DATA_RUN, "--store", str(tmp_path / "state"), "--input", str(footage)]
+    done = call(*command, "--licence", "CC0-1.0", "--rights", "mine", check=False)
+    assert done.returncode == 2
+    assert "expect_column_values_to_be_between of column 'width'" in done.stderr
+    assert done.stderr.count('"width": 12}') == 3
+    assert "curate" not in done.stderr
 
 
 def test_sample_footage_is_rendered_twice_alike(tmp_path: Path) -> None:
