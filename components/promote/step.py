@@ -171,7 +171,7 @@ def _result(
         "checkpoint": str(now.checkpoint),
         "previous": previous,
     }
-    verdict = f"stays candidate: {', '.join(failed)}" if failed else f"is {CHAMPION}"
+    verdict = f"stays candidate, failed: {', '.join(failed)}" if failed else f"is {CHAMPION}"
     return StepResult(
         product=put_json(context.store, product),
         key_figure=f"{now.name} version {now.version} {verdict}",
