@@ -65,8 +65,8 @@ class Follower:
         """Handles what is left, closes the MLflow run and writes the run record."""
         self._done.set()
         self._thread.join()
-        self._handle_new()
-        self._add_cached_records()
+        self._safely("events", self._handle_new)
+        self._safely("records", self._add_cached_records)
         self._safely("dataset version", self._adopt_dataset)
         self._safely("report", self._write_report)
         if self.tracker is not None:
@@ -76,7 +76,7 @@ class Follower:
     def _follow(self) -> None:
         self._safely("MLflow", self._open_tracking)
         while not self._done.wait(POLL_SECONDS):
-            self._handle_new()
+            self._safely("events", self._handle_new)
             self._flush()
 
     def _handle_new(self) -> None:
