@@ -1,17 +1,20 @@
 """Building blocks of the MMDiT, named as in Open-Sora 2.0's state dict.
 
-Shape letters: B batch, L text tokens, N image tokens, S = L + N, D hidden size, K heads, E head dimension.
+Shape letters: B batch (1 when packed), n samples, L text tokens, N image tokens, S = L + N, D hidden size, K heads,
+E head dimension.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoetrope.model.mmdit.config import MMDiTConfig
+from zoetrope.model.mmdit.layout import Layout
 
 
 def timestep_embedding(time: Tensor, dimension: int, max_period: float = 10_000.0) -> Tensor:
@@ -37,22 +40,25 @@ def rotary_table(ids: Tensor, axes_dim: tuple[int, int, int], theta: int) -> tup
         ids: positions [B, S, 3] or [1, S, 3].
 
     Returns:
-        (cos, sin), each float32 [B or 1, 1, S, E] with the E/2 angles tiled twice (half-split pairing).
+        (cos, sin), each float32 [B or 1, S, 1, E/2]: one angle per pair of features.
     """
     angles = []
     for axis, dimension in enumerate(axes_dim):
         # float64: positions times small frequencies lose digits in float32 for long videos
         exponents = torch.arange(0, dimension, 2, dtype=torch.float64, device=ids.device) / dimension
         angles.append(ids[..., axis, None].double() * theta**-exponents)
-    half = torch.cat(angles, dim=-1)
-    table = torch.cat([half, half], dim=-1)[:, None]
+    table = torch.cat(angles, dim=-1)[:, :, None]
     return table.cos().float(), table.sin().float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Applies the rotary embedding to x [B, K, S, E]: feature i pairs with feature i + E/2."""
+    """Applies the rotary embedding to x [B, S, K, E]: feature i pairs with feature i + E/2."""
     first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+    turned = (
+        torch.addcmul(first * cos, second, sin, value=-1),
+        torch.addcmul(second * cos, first, sin),
+    )
+    return torch.cat(turned, dim=-1).to(x.dtype)
 
 
 class MLPEmbedder(nn.Module):
@@ -78,7 +84,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., E] -> [..., E]."""
-        return F.rms_norm(x, (x.shape[-1],), self.scale, eps=1e-6)
+        # autocast leaves the scale in float32, which would cost the fused kernel
+        return F.rms_norm(x, (x.shape[-1],), self.scale.to(x.dtype), eps=1e-6)
 
 
 class QKNorm(nn.Module):
@@ -90,7 +97,7 @@ class QKNorm(nn.Module):
         self.key_norm = RMSNorm(dimension)
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Both [B, K, S, E]."""
+        """Both [B, S, K, E]."""
         return self.query_norm(query), self.key_norm(key)
 
 
@@ -102,25 +109,23 @@ class Modulation(nn.Module):
         self.chunks = chunks
         self.lin = nn.Linear(dimension, chunks * dimension)
 
-    def forward(self, vector: Tensor) -> tuple[Tensor, ...]:
-        """[B, D] -> `chunks` tensors [B, 1, D] in the order (shift, scale, gate), repeated."""
-        values: Tensor = self.lin(F.silu(vector))
-        return values[:, None].chunk(self.chunks, dim=-1)
+    def forward(self, vector: Tensor, spread: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        """Vectors [n, D] -> `chunks` tensors in the order (shift, scale, gate), repeated.
+
+        `spread` gives every token its sample's values (see `layout.Layout`).
+        """
+        values: Tensor = spread(self.lin(F.silu(vector)))
+        return values.chunk(self.chunks, dim=-1)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Layer norm without parameters, then (1 + scale) x + shift."""
-    return (1 + scale) * F.layer_norm(x, (x.shape[-1],), eps=1e-6) + shift
+    return torch.addcmul(shift, F.layer_norm(x, (x.shape[-1],), eps=1e-6), 1 + scale)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, S, D] -> [B, K, S, E]."""
-    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """[B, K, S, E] -> [B, S, D]."""
-    return x.transpose(1, 2).flatten(2)
+    """[B, S, D] -> [B, S, K, E]."""
+    return x.unflatten(-1, (heads, -1))
 
 
 class SelfAttention(nn.Module):
@@ -137,7 +142,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, S, D] -> query, key (normalised) and value, each [B, K, S, E]."""
+        """[B, S, D] -> query, key (normalised) and value, each [B, S, K, E]."""
         query, key, value = (split_heads(p(x), self.heads) for p in (self.q_proj, self.k_proj, self.v_proj))
         return *self.norm(query, key), value
 
@@ -165,21 +170,20 @@ class DoubleStreamBlock(nn.Module):
         self.txt_mlp = feed_forward(config)
 
     def forward(
-        self, img: Tensor, txt: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None
+        self, img: Tensor, txt: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], layout: Layout
     ) -> tuple[Tensor, Tensor]:
-        """img [B, N, D], txt [B, L, D], vector [B, D], mask bool [B, 1, 1, S] -> (img, txt)."""
-        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = self.img_mod(vector)
-        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = self.txt_mod(vector)
+        """img [B, N, D], txt [B, L, D], vector [n, D] -> (img, txt)."""
+        img_shift1, img_scale1, img_gate1, img_shift2, img_scale2, img_gate2 = self.img_mod(vector, layout.for_image)
+        txt_shift1, txt_scale1, txt_gate1, txt_shift2, txt_scale2, txt_gate2 = self.txt_mod(vector, layout.for_text)
         txt_qkv = self.txt_attn(modulate(txt, txt_shift1, txt_scale1))
         img_qkv = self.img_attn(modulate(img, img_shift1, img_scale1))
-        query, key, value = (torch.cat(pair, dim=2) for pair in zip(txt_qkv, img_qkv, strict=True))
-        query, key = rotate(query, *rotary), rotate(key, *rotary)
-        joint = merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
-        length = txt.shape[1]
-        img = img + img_gate1 * self.img_attn.proj(joint[:, length:])
-        img = img + img_gate2 * self.img_mlp(modulate(img, img_shift2, img_scale2))
-        txt = txt + txt_gate1 * self.txt_attn.proj(joint[:, :length])
-        txt = txt + txt_gate2 * self.txt_mlp(modulate(txt, txt_shift2, txt_scale2))
+        query, key, value = (layout.join(*pair) for pair in zip(txt_qkv, img_qkv, strict=True))
+        joint = layout.attend(rotate(query, *rotary), rotate(key, *rotary), value).flatten(2)
+        txt_attended, img_attended = layout.split(joint)
+        img = torch.addcmul(img, img_gate1, self.img_attn.proj(img_attended))
+        img = torch.addcmul(img, img_gate2, self.img_mlp(modulate(img, img_shift2, img_scale2)))
+        txt = torch.addcmul(txt, txt_gate1, self.txt_attn.proj(txt_attended))
+        txt = torch.addcmul(txt, txt_gate2, self.txt_mlp(modulate(txt, txt_shift2, txt_scale2)))
         return img, txt
 
 
@@ -197,18 +201,16 @@ class SingleStreamBlock(nn.Module):
         self.norm = QKNorm(config.head_dim)
         self.linear2 = nn.Linear(width + hidden, width)
 
-    def forward(self, x: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """x [B, S, D], vector [B, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
-        shift, scale, gate = self.modulation(vector)
+    def forward(self, x: Tensor, vector: Tensor, rotary: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        """x [B, S, D], vector [n, D] -> [B, S, D]."""
+        shift, scale, gate = self.modulation(vector, layout.for_joint)
         h = modulate(x, shift, scale)
         value, hidden = self.v_mlp(h).split([x.shape[-1], self.v_mlp.out_features - x.shape[-1]], dim=-1)
         query, key = self.norm(split_heads(self.q_proj(h), self.heads), split_heads(self.k_proj(h), self.heads))
-        query, key = rotate(query, *rotary), rotate(key, *rotary)
         value = split_heads(value, self.heads)
-        attended = merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
-        out: Tensor = self.linear2(torch.cat([attended, F.gelu(hidden, approximate="tanh")], dim=-1))
-        gated: Tensor = x + gate * out
-        return gated
+        attended = layout.attend(rotate(query, *rotary), rotate(key, *rotary), value).flatten(2)
+        out = self.linear2(torch.cat([attended, F.gelu(hidden, approximate="tanh")], dim=-1))
+        return torch.addcmul(x, gate, out)
 
 
 class LastLayer(nn.Module):
@@ -219,8 +221,8 @@ class LastLayer(nn.Module):
         self.linear = nn.Linear(config.hidden_size, config.in_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.hidden_size, 2 * config.hidden_size))
 
-    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        """[B, N, D], [B, D] -> [B, N, in_channels]."""
-        shift, scale = self.adaLN_modulation(vector)[:, None].chunk(2, dim=-1)
+    def forward(self, x: Tensor, vector: Tensor, layout: Layout) -> Tensor:
+        """[B, N, D], [n, D] -> [B, N, in_channels]."""
+        shift, scale = layout.for_image(self.adaLN_modulation(vector)).chunk(2, dim=-1)
         out: Tensor = self.linear(modulate(x, shift, scale))
         return out

@@ -129,9 +129,9 @@ def test_attention_depends_on_relative_positions():
     def product(first, second):
         ids = torch.tensor([[first, second]])
         cos, sin = rotary_table(ids, (4, 4, 4), 10_000)
-        both = torch.cat([query, key], dim=2)
+        both = torch.cat([query, key], dim=1)
         turned = rotate(both, cos, sin)
-        return (turned[0, 0, 0] * turned[0, 0, 1]).sum()
+        return (turned[0, 0, 0] * turned[0, 1, 0]).sum()
 
     near = product([0, 1, 2], [3, 1, 4])
     torch.testing.assert_close(product([5, 7, 9], [8, 7, 11]), near)
