@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,12 +54,34 @@ def rotary_table(ids: Tensor, axes_dim: tuple[int, int, int], theta: int) -> tup
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Applies the rotary embedding to x [B, S, K, E]: feature i pairs with feature i + E/2."""
-    first, second = x.chunk(2, dim=-1)
-    turned = (
-        torch.addcmul(first * cos, second, sin, value=-1),
-        torch.addcmul(second * cos, first, sin),
-    )
-    return torch.cat(turned, dim=-1).to(x.dtype)
+    if torch.compiler.is_compiling():  # the compiler fuses the plain expression better than it sees through _Rotation
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    out: Tensor = _Rotation.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Rotation(torch.autograd.Function):
+    """The rotation written in place of its result; its gradient is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(gradient, cos, sin, -1), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+    """Rotates in float32 (the dtype of the table), whatever the dtype of x."""
+    out = torch.empty(x.shape, dtype=cos.dtype, device=x.device)
+    first, second = x.to(cos.dtype).chunk(2, dim=-1)
+    for part, cosine, sine, sign in zip(out.chunk(2, dim=-1), (first, second), (second, first), (-1, 1), strict=True):
+        torch.mul(cosine, cos, out=part).addcmul_(sine, sin, value=sign * direction)
+    return out.to(x.dtype)
 
 
 class MLPEmbedder(nn.Module):
