@@ -171,7 +171,7 @@ class VideoAutoencoder(nn.Module, ABC):
             ValueError: sizes or channels that it does not take (a wrong number of frames is known at the end), or
                 tiles that do not cut time.
         """
-        return self._latents(self._checked_chunks(chunks), self._streaming(tiling), generator)
+        return self._latents(self._checked_video(chunks), self._streaming(tiling), generator)
 
     def decode_stream(self, chunks: Iterable[Tensor], *, tiling: TilingConfig | None = None) -> Iterator[Tensor]:
         """Video of a latent that arrives in chunks; the counterpart of `encode_stream`.
@@ -236,13 +236,14 @@ class VideoAutoencoder(nn.Module, ABC):
 
         return blended(decoded(), 2, tiling.shared_frames)
 
-    def _check_video(self, video: Tensor) -> None:
+    def _check_video(self, video: Tensor, frames: int | None = None) -> None:
+        """Checks a video, or a chunk of one of `frames` frames."""
         if video.dim() != 5 or video.shape[1] != PIXEL_CHANNELS:
             raise ValueError(
                 f"autoencoder {self.kind} encodes videos [batch, {PIXEL_CHANNELS}, frames, height, width], "
                 f"not {list(video.shape)}"
             )
-        self.latent_shape(*video.shape[2:])
+        self.latent_shape(frames or video.shape[2], *video.shape[3:])
 
     def _check_latent(self, latent: Tensor) -> None:
         if latent.dim() != 5 or latent.shape[1] != self.latent_channels or not latent.numel():
@@ -255,7 +256,7 @@ class VideoAutoencoder(nn.Module, ABC):
         """The chunks; a wrong number of frames raises before the last tile is made."""
         frames, size = 0, (self.spatial_factor, self.spatial_factor)
         for chunk in chunks:
-            self._check_video(chunk[:, :, :1])
+            self._check_video(chunk, frames=1)
             _require_equal(size if frames else chunk.shape[3:], chunk.shape[3:])
             frames, size = frames + chunk.shape[2], (chunk.shape[3], chunk.shape[4])
             yield chunk

@@ -64,10 +64,12 @@ def blended(tiles: Iterable[Tensor], axis: int, overlap: int) -> Iterator[Tensor
             piece = torch.cat([torch.lerp(tail, tile.narrow(axis, 0, overlap), ramp), rest], axis)
         del tile
         if overlap:
-            final = piece.shape[axis] - overlap
-            tail = piece.narrow(axis, final, overlap).clone()  # a view would keep the whole tile alive
+            final = max(0, piece.shape[axis] - overlap)  # a tile that has no next one may be short
+            # views would keep the whole tile alive
+            tail = piece.narrow(axis, final, piece.shape[axis] - final).clone()
             piece = piece.narrow(axis, 0, final).clone()
-        yield piece
+        if piece.shape[axis]:
+            yield piece
     if tail is not None:
         yield tail
 
@@ -84,6 +86,12 @@ def tiled_in_space(network: Callable[[Tensor], Tensor], x: Tensor, size: int, ov
     """
 
     def strip(rows: Tensor) -> Tensor:
-        return joined(blended(map(network, overlapping([rows], 4, size, overlap)), 4, blend), 4)
+        return _along(4, network, rows, size, overlap, blend)
 
-    return joined(blended(map(strip, overlapping([x], 3, size, overlap)), 3, blend), 3)
+    return _along(3, strip, x, size, overlap, blend)
+
+
+def _along(axis: int, network: Callable[[Tensor], Tensor], x: Tensor, size: int, overlap: int, blend: int) -> Tensor:
+    if not size or x.shape[axis] <= size:
+        return network(x)
+    return joined(blended(map(network, overlapping([x], axis, size, overlap)), axis, blend), axis)
