@@ -85,12 +85,13 @@ class Recipe(StrictModel):
             raise ValueError(f"complete: add `default` or {', '.join(missing)}")
         return {step: given.get(step) or given["default"] for step in STEPS}
 
-
     @field_validator("encode")
     @classmethod
     def _buckets_fit(cls, given: EncodeConfig, info: ValidationInfo) -> EncodeConfig:
         autoencoder: AutoencoderStepConfig | None = info.data.get("autoencoder")
-        for bucket in given.buckets if autoencoder is not None else ():
+        if autoencoder is None:  # wrong itself, and reported for that
+            return given
+        for bucket in given.buckets:
             try:
                 autoencoder.chosen.latent_shape(bucket.frames, bucket.height, bucket.width)
             except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from zoetrope.infra.config import StrictModel
-from zoetrope.model.autoencoders import AutoencoderConfig, DCAEConfig, HunyuanVideoConfig, Kind, TilingConfig
+from zoetrope.model.autoencoders import DCAEConfig, HunyuanVideoConfig, Kind, TilingConfig
 from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerConfig, StageConfig
@@ -69,7 +69,7 @@ class AutoencoderStepConfig(StrictModel):
         return self
 
     @property
-    def chosen(self) -> AutoencoderConfig:
+    def chosen(self) -> DCAEConfig | HunyuanVideoConfig:
         """The architecture of `kind`."""
         return self.architecture if self.kind == "dc_ae" else self.hunyuan_video
 

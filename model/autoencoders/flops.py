@@ -52,8 +52,8 @@ def _of_tiles(
         return flops(config, size)
     config.check_tiling(tiling)
     frames = tile_lengths(size[0], tiling.frames, tiling.shared_frames, config.leading_frames)
-    space = [tile_lengths(length, tiling.pixels, tiling.shared_pixels) for length in size[1:]]
-    return sum(flops(config, tile) for tile in product(frames, *space))
+    heights, widths = (tile_lengths(length, tiling.pixels, tiling.shared_pixels) for length in size[1:])
+    return sum(flops(config, tile) for tile in product(frames, heights, widths))
 
 
 def _encoder(config: AutoencoderConfig, size: Size) -> int:

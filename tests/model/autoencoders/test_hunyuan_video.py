@@ -1,4 +1,4 @@
-"""HunyuanVideo's autoencoder against diffusers' class with the same weights, and against the published file's layout."""
+"""HunyuanVideo's autoencoder against diffusers' class with equal weights, and against the published file's layout."""
 
 from dataclasses import asdict
 

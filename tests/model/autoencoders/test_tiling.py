@@ -44,9 +44,7 @@ def cut(video, lengths):
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 6), st.integers(0, 3), st.integers(0, 1)
-)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 6), st.integers(0, 3), st.integers(0, 1))
 def test_tiles_of_what_no_network_changes_blend_to_the_whole(lengths, size, overlap, leading):
     overlap = min(overlap, size // 2)
     whole = torch.arange(sum(lengths), dtype=torch.float64)[None] + 1
@@ -88,6 +86,21 @@ def test_chunks_of_the_dc_ae_are_independent():
     assert decoded.shape[2] == 68
     torch.testing.assert_close(decoded[:, :, :32], model.decode(alone[0]))
     torch.testing.assert_close(decoded[:, :, 64:], model.decode(latent[:, :, 16:], single_frame=False))
+
+
+@pytest.mark.parametrize("config", [DC_AE, HUNYUAN])
+def test_without_tiles_the_network_is_called_as_it_is(config):
+    """Bits and layout in memory: kernels are chosen by layout, and a trained model's latents must not change."""
+    model = model_of(config)
+    video = video_of(config.nearest_frames(8)).permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    latent, plain = model.encode(video), model._encode_tile(video)
+    if model.kind == "dc_ae":
+        assert torch.equal(plain, model.encoder(video))
+        assert latent.stride() == plain.stride()
+    assert torch.equal(latent, plain[:, : config.latent_channels])
+    decoded, expected = model.decode(latent), model._decode_tile(latent, single_frame=False)
+    assert torch.equal(decoded, expected)
+    assert decoded.stride() == expected.stride()
 
 
 @pytest.mark.parametrize("config", [DC_AE, HUNYUAN])
