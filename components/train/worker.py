@@ -61,16 +61,17 @@ def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers) -> di
         if not workers.first:
             return {}
         load_weights(model, _local(context, job.inputs["weights"], "pretrained.safetensors"))
-        return _statistics(model, clips)
+        return _statistics(model, clips, config)
     sink = ContextSink(context, config.training.steps)
     trained = train_autoencoder(model, clips, config.training, workers, sink, Resume(Path(job.state), job.digest))
     model.load_state_dict(trained.weights)
     if not workers.first:
         return {}
-    return _result(trained, context) | _statistics(model, clips) | {"samples": len(clips)}
+    return _result(trained, context) | _statistics(model, clips, config) | {"samples": len(clips)}
 
 
-def _statistics(model: VideoDCAE, clips: MappedClips) -> dict[str, Any]:
+def _statistics(model: VideoDCAE, clips: MappedClips, config: AutoencoderStepConfig) -> dict[str, Any]:
+    model.tiling = config.tiling  # as the clips will be encoded
     mean, std = latent_statistics(model.eval(), clips)
     return {"latent_mean": mean, "latent_std": std}
 

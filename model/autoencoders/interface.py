@@ -156,8 +156,8 @@ class VideoAutoencoder(nn.Module, ABC):
         """Latents of a video that arrives in chunks; memory does not grow with the number of frames.
 
         The result is that of `encode` with the same tiling. It is exact where chunks are defined as independent
-        (DC-AE); HunyuanVideo's autoencoder pools over all frames, so its tiles differ a little from an untiled
-        encode (docs/benchmarks.md).
+        (DC-AE); HunyuanVideo's autoencoder pools over all frames, so its tiles differ from an untiled encode (by how
+        much: docs/benchmarks.md).
 
         Args:
             chunks: [B, 3, t, H, W] of any t.

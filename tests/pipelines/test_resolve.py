@@ -68,7 +68,7 @@ def test_buckets_follow_the_autoencoders_rule() -> None:
     with pytest.raises(ZoetropeError, match="48px_18f: 18 frames: autoencoder dc_ae takes 1 frame or a multiple of 4"):
         load_recipe("nano", ["encode.buckets=[{height: 48, width: 48, frames: 18, fps: 8}]"])
     causal = ["autoencoder.kind=hunyuan_video", "autoencoder.pretrained=/vae.safetensors"]
-    with pytest.raises(ZoetropeError, match="48px_16f: 16 frames: autoencoder hunyuan_video .* the nearest is 17"):
+    with pytest.raises(ZoetropeError, match=r"48px_16f: 16 frames: autoencoder hunyuan_video .* the nearest is 17"):
         load_recipe("nano", causal)
     load_recipe("nano", [*causal, "encode.buckets=[{height: 48, width: 48, frames: 17, fps: 8}]"])
 
