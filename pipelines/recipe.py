@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from zoetrope.components.caption.config import CaptionConfig
 from zoetrope.components.curate.config import CurateConfig
@@ -84,6 +84,19 @@ class Recipe(StrictModel):
         if missing:
             raise ValueError(f"complete: add `default` or {', '.join(missing)}")
         return {step: given.get(step) or given["default"] for step in STEPS}
+
+    @field_validator("encode")
+    @classmethod
+    def _buckets_fit(cls, given: EncodeConfig, info: ValidationInfo) -> EncodeConfig:
+        autoencoder: AutoencoderStepConfig | None = info.data.get("autoencoder")
+        if autoencoder is None:  # wrong itself, and reported for that
+            return given
+        for bucket in given.buckets:
+            try:
+                autoencoder.chosen.latent_shape(bucket.frames, bucket.height, bucket.width)
+            except ValueError as error:
+                raise ValueError(f"what the autoencoder takes; buckets, {bucket.name}: {error}") from error
+        return given
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

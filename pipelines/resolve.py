@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import digest_bytes, digest_json
+from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import Job
 from zoetrope.pipelines.code_digest import code_digest
@@ -25,6 +25,9 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
     folder = recipe.source.folder
     if folder:
         jobs["ingest"] = jobs["ingest"].model_copy(update={"fingerprint": fingerprint(Path(folder))})
+    if recipe.autoencoder.pretrained:
+        digest = file_fingerprint(Path(recipe.autoencoder.pretrained), "autoencoder.pretrained")
+        jobs["autoencoder"] = jobs["autoencoder"].model_copy(update={"fingerprint": digest})
     return jobs
 
 
@@ -79,6 +82,13 @@ def fingerprint(folder: Path) -> str:
                 )
             )
     return digest_bytes(b"\n".join(sorted(lines)))
+
+
+def file_fingerprint(path: Path, key: str) -> str:
+    """Digest of a file's content, which `key` of the recipe names."""
+    if not path.is_file():
+        raise ZoetropeError(f"{key}: there is no file {path}", "give the path of a file on this machine")
+    return digest_file(path)
 
 
 def resolve(recipe: str, overrides: Sequence[str] | str, settings: Settings) -> tuple[str, ...]:

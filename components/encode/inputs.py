@@ -10,6 +10,7 @@ from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.jobs import long_enough
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import Store, get_json, get_table
+from zoetrope.model.autoencoders import autoencoder_config
 
 
 class EncodeInputs:
@@ -39,6 +40,23 @@ class EncodeInputs:
     def texts(self) -> list[str]:
         """The captions, each once, sorted."""
         return sorted({str(row["caption"]) for row in self.rows})
+
+
+def require_sizes(config: EncodeConfig, autoencoder: Mapping[str, Any]) -> None:
+    """Checks the buckets against the autoencoder's rule.
+
+    Raises:
+        ZoetropeError: it does not take the size of a bucket.
+    """
+    try:
+        architecture = autoencoder_config(autoencoder["kind"], autoencoder["config"])
+    except ValueError as error:
+        raise ZoetropeError(f"autoencoder product: {error}", "make it again with this version") from error
+    for bucket in config.buckets:
+        try:
+            architecture.latent_shape(bucket.frames, bucket.height, bucket.width)
+        except ValueError as error:
+            raise ZoetropeError(f"encode.buckets, {bucket.name}: {error}", "change the bucket") from error
 
 
 def too_short(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

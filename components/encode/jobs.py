@@ -68,7 +68,7 @@ class WorkerSetup:
     Attributes:
         config: the step's configuration.
         store: root of the store.
-        autoencoder: configuration of the autoencoder as JSON.
+        autoencoder: kind, configuration and tiling of the autoencoder as JSON.
         weights: local path of its weights.
         latent_mean: mean of the training latents per channel.
         latent_std: their standard deviation per channel.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.components.encode.config import EncodeConfig
-from zoetrope.components.encode.inputs import EncodeInputs, too_short
+from zoetrope.components.encode.inputs import EncodeInputs, require_sizes, too_short
 from zoetrope.components.encode.jobs import (
     EncodedSource,
     EncodedTexts,
@@ -46,9 +46,11 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
         The `zoetrope.dataset.v1` product, which is a dataset version.
 
     Raises:
-        ZoetropeError: no clip is long enough for a bucket or can be decoded, or the gate on the index is red.
+        ZoetropeError: the autoencoder does not take a bucket's size, no clip is long enough for a bucket or can be
+            decoded, or the gate on the index is red.
     """
     inputs = EncodeInputs(context.store, captions, autoencoder)
+    require_sizes(config, inputs.autoencoder)
     short = too_short(config, inputs.rows)
     jobs = list(source_jobs(config, inputs.rows))
     folders = encoder_folders(config.text, context.work / "text")
@@ -99,7 +101,9 @@ def _setup(config: EncodeConfig, inputs: EncodeInputs, folders: tuple[Path, Path
     return WorkerSetup(
         config=config,
         store=context.store.root,
-        autoencoder=canonical_json(inputs.autoencoder["config"]).decode(),
+        autoencoder=canonical_json(
+            {name: inputs.autoencoder.get(name) for name in ("kind", "config", "tiling")}
+        ).decode(),
         weights=str(weights),
         latent_mean=tuple(inputs.autoencoder["latent_mean"]),
         latent_std=tuple(inputs.autoencoder["latent_std"]),

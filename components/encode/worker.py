@@ -48,7 +48,7 @@ class Encoder:
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
         self.store = open_store(setup.store)
-        self.autoencoder = load_autoencoder(json.loads(setup.autoencoder), Path(setup.weights))
+        self.autoencoder = load_autoencoder(**json.loads(setup.autoencoder), weights=Path(setup.weights))
         self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
 

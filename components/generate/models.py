@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy import uint8
 
-    from zoetrope.model.autoencoders.dc_ae import VideoDCAE
+    from zoetrope.model.autoencoders.interface import VideoAutoencoder
     from zoetrope.model.flow import FlowConfig
     from zoetrope.model.mmdit.model import MMDiT
     from zoetrope.model.text import TextEncoders
@@ -40,7 +40,7 @@ class VideoModel:
 
     transformer: MMDiT
     flow: FlowConfig
-    autoencoder: VideoDCAE
+    autoencoder: VideoAutoencoder
     latent_mean: torch.Tensor
     latent_std: torch.Tensor
     text: TextEncoders
@@ -127,7 +127,10 @@ def load_video_model(checkpoint: Mapping[str, Any], store: Store, work: Path) ->
             transformer=transformer.eval().requires_grad_(False),
             flow=make_config(FlowConfig, checkpoint["config"]["flow"]),
             autoencoder=load_autoencoder(
-                autoencoder["config"], _fetch(store, autoencoder["weights"], work / "autoencoder.safetensors")
+                autoencoder["kind"],
+                autoencoder["config"],
+                _fetch(store, autoencoder["weights"], work / "autoencoder.safetensors"),
+                autoencoder.get("tiling"),
             ),
             latent_mean=torch.tensor(autoencoder["latent_mean"]).view(-1, 1, 1, 1),
             latent_std=torch.tensor(autoencoder["latent_std"]).view(-1, 1, 1, 1),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy import uint8
 
+    from zoetrope.model.autoencoders import AutoencoderConfig
     from zoetrope.model.mmdit.model import MMDiT
 
 
@@ -43,18 +44,17 @@ class VideoShape:
         channels, time, height, width = bucket["latent"]
         return cls(bucket["height"], bucket["width"], bucket["frames"], bucket["fps"], (channels, time, height, width))
 
-    def with_frames(self, frames: int) -> VideoShape:
+    def with_frames(self, frames: int, autoencoder: AutoencoderConfig) -> VideoShape:
         """The same size with another number of frames.
 
         Raises:
-            ZoetropeError: the autoencoder's factor in time does not divide it; the message names the nearest.
+            ZoetropeError: the autoencoder does not take it; the message names the nearest that it does.
         """
-        factor = self.frames // self.latent[1]
-        if frames < factor or frames % factor:
-            near = max(factor, round(frames / factor) * factor)
-            raise ZoetropeError(f"{frames} frames: has to be a multiple of {factor}", f"take {near}")
-        channels, _, height, width = self.latent
-        return replace(self, frames=frames, latent=(channels, frames // factor, height, width))
+        try:
+            latent = autoencoder.latent_shape(frames, self.height, self.width)
+        except ValueError as error:
+            raise ZoetropeError(str(error), f"take {autoencoder.nearest_frames(frames)} frames") from error
+        return replace(self, frames=frames, latent=latent)
 
 
 def embed_prompts(model: VideoModel, prompts: Sequence[str]) -> TextCondition:

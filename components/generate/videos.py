@@ -75,7 +75,7 @@ def generate_videos(
         model = load_video_model(read_checkpoint(store, checkpoint), store, Path(work))
         chosen = choose_bucket(model.dataset, bucket)
         shape = VideoShape.of_bucket(chosen)
-        shape = shape.with_frames(frames) if frames else shape
+        shape = shape.with_frames(frames, model.autoencoder.config) if frames else shape
         condition = None
         if image is not None:
             head = model.encode_image(image, shape.height, shape.width)

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from zoetrope.infra.config import StrictModel
-from zoetrope.model.autoencoders.config import DCAEConfig
+from zoetrope.model.autoencoders import DCAEConfig, HunyuanVideoConfig, Kind, TilingConfig
 from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerConfig, StageConfig
@@ -25,7 +25,11 @@ class AutoencoderStepConfig(StrictModel):
     """Configuration of the step `autoencoder`; the defaults are the small recipe's.
 
     Attributes:
+        kind: architecture; only the Video DC-AE is trained here, others need `pretrained`.
+        pretrained: safetensors file with released weights, taken as they are instead of training; empty trains.
         architecture: of the Video DC-AE.
+        hunyuan_video: of HunyuanVideo's autoencoder.
+        tiling: tiles that encode and generate cut videos into; none by default.
         training: the loop.
         height: pixels that clips are scaled to.
         width: likewise.
@@ -35,7 +39,11 @@ class AutoencoderStepConfig(StrictModel):
         workers: training processes with one thread each.
     """
 
+    kind: Kind = "dc_ae"
+    pretrained: str = ""
     architecture: DCAEConfig = DCAEConfig.nano()
+    hunyuan_video: HunyuanVideoConfig = HunyuanVideoConfig.open_sora_v2()
+    tiling: TilingConfig | None = None
     training: AutoencoderTrainingConfig = AutoencoderTrainingConfig(
         steps=600,
         batch_size=4,
@@ -52,8 +60,23 @@ class AutoencoderStepConfig(StrictModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         _require_divisible(self.training.batch_size, self.workers)
-        self.architecture.latent_shape(self.frames, self.height, self.width)
+        if self.kind != "dc_ae" and not self.pretrained:
+            raise ValueError(f"given `pretrained`, a file of weights: kind {self.kind} is not trained here")
+        if self.tiling is not None:
+            self.chosen.check_tiling(self.tiling)
+        if self.sees_clips:
+            self.chosen.latent_shape(self.frames, self.height, self.width)
         return self
+
+    @property
+    def chosen(self) -> DCAEConfig | HunyuanVideoConfig:
+        """The architecture of `kind`."""
+        return self.architecture if self.kind == "dc_ae" else self.hunyuan_video
+
+    @property
+    def sees_clips(self) -> bool:
+        """Whether the step decodes clips: to train, or to measure the latents of released weights."""
+        return not self.pretrained or self.chosen.latent_statistics is None
 
 
 class ModelConfig(StrictModel):

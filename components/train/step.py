@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import TrainingJob, app_definition
 from zoetrope.components.train.page import render_page
+from zoetrope.components.train.pretrained import import_weights
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch import run_local
 from zoetrope.infra.references import Reference
@@ -26,10 +28,10 @@ DATASET = "zoetrope.dataset.v1"
 
 
 def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: StepContext) -> StepResult:
-    """Trains the video autoencoder on the captioned clips of the training split.
+    """Trains the video autoencoder on the captioned clips of the training split, or takes released weights.
 
     Args:
-        config: architecture, loop, shape of the clips.
+        config: architecture, loop, shape of the clips; or the file of released weights.
         captions: reference of a `zoetrope.captions.v1` product.
         context: store, scratch folder, metrics, events.
 
@@ -37,15 +39,17 @@ def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: Ste
         The `zoetrope.autoencoder.v1` product.
 
     Raises:
-        ZoetropeError: no clip is long enough, or the job failed (with the end of its log).
+        ZoetropeError: no clip is long enough, the job failed (with the end of its log), or the released weights do
+            not fit.
     """
     _product(context.store, captions, CAPTIONS)
+    if config.pretrained:
+        return _take_pretrained(config, captions, context)
     settings = config.model_dump(mode="json")
     result = _run("autoencoder", settings, {"captions": captions}, config.workers, context)
     manifest = {
         "schema": AUTOENCODER,
-        "kind": "dc_ae",
-        "config": settings["architecture"],
+        **_description(config),
         "weights": result["weights"],
         "latent_mean": result["latent_mean"],
         "latent_std": result["latent_std"],
@@ -60,6 +64,46 @@ def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: Ste
     }
     key_figure = f"mean absolute error {result['final_loss'] / 2:.3f} of the pixel range"
     return _filed(manifest, result, settings["training"], key_figure, context)
+
+
+def _description(config: AutoencoderStepConfig) -> dict[str, Any]:
+    """What a product says about the architecture, and about tiles where there are any."""
+    tiles = {} if config.tiling is None else {"tiling": asdict(config.tiling)}
+    return {"kind": config.kind, "config": asdict(config.chosen), **tiles}
+
+
+def _take_pretrained(config: AutoencoderStepConfig, captions: str, context: StepContext) -> StepResult:
+    """Released weights as a product: checked and stored; the latents are measured where nothing is known of them."""
+    taken = import_weights(config, context)
+    known = config.chosen.latent_statistics
+    mean, std = known if known is not None else _measured(config, captions, taken.weights, context)
+    manifest = {
+        "schema": AUTOENCODER,
+        **_description(config),
+        "weights": str(taken.weights),
+        "latent_mean": mean,
+        "latent_std": std,
+        "pretrained": {"file": taken.name, "sha256": taken.weights.digest},
+    }
+    key_figure = f"{taken.name}, {taken.parameters / 1e6:,.1f} million parameters, not trained here"
+    metrics = {"parameters": float(taken.parameters)}
+    return StepResult(
+        product=put_json(context.store, manifest),
+        key_figure=key_figure,
+        metrics=metrics,
+        parameters={"kind": config.kind, "pretrained": taken.name},
+        artifacts={"weights": taken.weights},
+        page=render_page(context.step, key_figure, metrics, []),
+    )
+
+
+def _measured(
+    config: AutoencoderStepConfig, captions: str, weights: Reference, context: StepContext
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the latents of the training clips, by the job that would train."""
+    inputs = {"captions": captions, "weights": str(weights)}
+    result = _run("autoencoder", config.model_dump(mode="json"), inputs, config.workers, context)
+    return result["latent_mean"], result["latent_std"]
 
 
 def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: StepContext) -> StepResult:

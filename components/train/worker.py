@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from zoetrope.components.train.clips import decode_clips
+from zoetrope.components.train.clips import MappedClips, decode_clips
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import THREADS, TrainingJob
 from zoetrope.infra.references import Reference, canonical_json
@@ -57,13 +57,23 @@ def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers) -> di
     config = AutoencoderStepConfig.model_validate(job.config)
     clips = decode_clips(config, job.inputs["captions"], context, workers)
     model = VideoDCAE(config.architecture).initialise(config.training.seed)
+    if config.pretrained:  # released weights of which only the latents are to be measured
+        if not workers.first:
+            return {}
+        load_weights(model, _local(context, job.inputs["weights"], "pretrained.safetensors"))
+        return _statistics(model, clips, config)
     sink = ContextSink(context, config.training.steps)
     trained = train_autoencoder(model, clips, config.training, workers, sink, Resume(Path(job.state), job.digest))
     model.load_state_dict(trained.weights)
     if not workers.first:
         return {}
+    return _result(trained, context) | _statistics(model, clips, config) | {"samples": len(clips)}
+
+
+def _statistics(model: VideoDCAE, clips: MappedClips, config: AutoencoderStepConfig) -> dict[str, Any]:
+    model.tiling = config.tiling  # as the clips will be encoded
     mean, std = latent_statistics(model.eval(), clips)
-    return _result(trained, context) | {"latent_mean": mean, "latent_std": std, "samples": len(clips)}
+    return {"latent_mean": mean, "latent_std": std}
 
 
 def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str, Any]:
@@ -74,17 +84,20 @@ def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str
     data = LatentDataset.open(dataset, context.store.read, stage.bucket, "train")
     model = MMDiT(architecture).initialise(stage.seed)
     if job.inputs["parent"]:
-        parent = Reference.parse(get_json(context.store, job.inputs["parent"])["weights"])
-        local = context.store.local_path(parent.uri) or context.store.fetch(
-            parent.uri, context.work / f"parent-{workers.rank}.safetensors"
-        )
-        load_weights(model, local, may_miss=NEW_IN_PARENT)
+        parent = get_json(context.store, job.inputs["parent"])["weights"]
+        load_weights(model, _local(context, parent, f"parent-{workers.rank}.safetensors"), may_miss=NEW_IN_PARENT)
     sink = ContextSink(context, stage.steps)
     resume = Resume(Path(job.state), job.digest)
     trained = train_diffusion(model, data, stage, config.flow, workers, sink, resume)
     if not workers.first:
         return {}
     return _result(trained, context) | {"mmdit": asdict(architecture), "samples": len(data)}
+
+
+def _local(context: StepContext, reference: str, name: str) -> Path:
+    """A local file with the content; the store's own where it is on this disk."""
+    uri = Reference.parse(reference).uri
+    return context.store.local_path(uri) or context.store.fetch(uri, context.work / name)
 
 
 def _result(trained: TrainingResult, context: StepContext) -> dict[str, Any]:

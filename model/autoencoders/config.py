@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from zoetrope.model.autoencoders.base_config import AutoencoderConfig, Kind, TilingConfig, nearest_multiple
+
 BlockKind = Literal["ResBlock", "EViT_GLU"]
 
 
 @dataclass(frozen=True)
-class DCAEConfig:
+class DCAEConfig(AutoencoderConfig):
     """Architecture of one deep-compression autoencoder; the defaults are Open-Sora 2.0's f32t4c128.
 
     Stage i works at width `widths[i]`; between stage i and i + 1 the video shrinks by 2 in space, and by 2 in time
@@ -27,6 +29,8 @@ class DCAEConfig:
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    kind: ClassVar[Kind] = "dc_ae"
+    leading_frames: ClassVar[int] = 0
 
     latent_channels: int = 128
     widths: tuple[int, ...] = (128, 256, 512, 512, 1024, 1024)
@@ -62,14 +66,28 @@ class DCAEConfig:
         """Frames per latent frame."""
         return int(2 ** sum(self.temporal))
 
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(C, T, H, W) of the latent of a video; raises ValueError for sizes that do not divide."""
-        time, space = (1 if frames == 1 else self.temporal_factor), self.spatial_factor
-        if frames % time or height % space or width % space:
-            raise ValueError(
-                f"{frames} frames of {height}x{width} do not divide by {time} in time and {space} in space"
-            )
-        return self.latent_channels, frames // time, height // space, width // space
+    @property
+    def frame_rule(self) -> str:
+        """The numbers of frames that it takes, in words."""
+        return f"1 frame or a multiple of {self.temporal_factor} frames"
+
+    @property
+    def tiling(self) -> TilingConfig:
+        """256 pixels and 32 frames, what it was trained on; chunks of 32 frames are independent of each other."""
+        return TilingConfig(frames=32, frame_overlap=0.0)
+
+    def nearest_frames(self, frames: int) -> int:
+        """The number of frames closest to `frames` that it takes (of two equally close ones the larger)."""
+        multiple = nearest_multiple(frames, self.temporal_factor)
+        return 1 if abs(frames - 1) < abs(frames - multiple) else multiple
+
+    def frames_of_latent(self, latent_frames: int) -> int:
+        """Frames of the video that a latent of `latent_frames` decodes to; a single one is taken for an image's."""
+        return 1 if latent_frames == 1 else latent_frames * self.temporal_factor
+
+    def latent_frames(self, frames: int) -> int:
+        """Latent frames of a video whose number of frames is valid."""
+        return 1 if frames == 1 else frames // self.temporal_factor
 
     @classmethod
     def open_sora_v2(cls) -> DCAEConfig:

@@ -7,9 +7,7 @@ short training does not even find the colours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +27,7 @@ from zoetrope.model.autoencoders.blocks import (
     repeat_channels,
 )
 from zoetrope.model.autoencoders.config import BlockKind, DCAEConfig
+from zoetrope.model.autoencoders.interface import VideoAutoencoder
 
 
 def _block(kind: BlockKind, channels: int, config: DCAEConfig) -> nn.Module:
@@ -169,12 +168,13 @@ class Decoder(nn.Module):
 SHORTCUT_MODULES = (DownsampleBlock, UpsampleBlock, LatentProjection, LatentExpansion, PixelProjection)
 
 
-class VideoDCAE(nn.Module):
-    """Encoder and decoder; pixels in [-1, 1]."""
+class VideoDCAE(VideoAutoencoder):
+    """Encoder and decoder of the Video DC-AE; deterministic."""
+
+    config: DCAEConfig
 
     def __init__(self, config: DCAEConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
@@ -201,54 +201,10 @@ class VideoDCAE(nn.Module):
                         nn.init.zeros_(part.weight)
         return self
 
-    def encode(self, video: Tensor) -> Tensor:
-        """Latent of a video.
-
-        Args:
-            video: [B, 3, T, H, W] in [-1, 1]; T = 1 is an image, whose time is not resampled.
-
-        Returns:
-            [B, C, T', H', W'] (see `DCAEConfig.latent_shape`).
-
-        Raises:
-            ValueError: sizes that the factors do not divide.
-        """
-        frames, height, width = video.shape[2:]
-        self.config.latent_shape(frames, height, width)
+    def _encode_tile(self, video: Tensor) -> Tensor:
         out: Tensor = self.encoder(video)
         return out
 
-    def decode(self, latent: Tensor, *, single_frame: bool | None = None) -> Tensor:
-        """Video of a latent.
-
-        Args:
-            latent: [B, C, T', H', W'].
-            single_frame: the latent is an image's; by default this is so when T' is 1 and the model shrinks time.
-
-        Returns:
-            [B, 3, T, H, W], about [-1, 1] (not clipped).
-        """
-        single = latent.shape[2] == 1 if single_frame is None else single_frame
-        out: Tensor = self.decoder(latent, single_frame=single)
+    def _decode_tile(self, latent: Tensor, *, single_frame: bool) -> Tensor:
+        out: Tensor = self.decoder(latent, single_frame=single_frame)
         return out
-
-    def forward(self, video: Tensor) -> Tensor:
-        """Reconstruction of a video, same shape."""
-        return self.decode(self.encode(video), single_frame=video.shape[2] == 1)
-
-
-def load_autoencoder(config: Mapping[str, Any], weights: Path) -> VideoDCAE:
-    """The trained autoencoder of a `zoetrope.autoencoder.v1` product, in evaluation mode.
-
-    Args:
-        config: fields of `DCAEConfig`.
-        weights: safetensors file.
-
-    Raises:
-        ValueError: unknown fields, or weights that do not fit the config.
-    """
-    from zoetrope.model.checkpoint import load_weights, make_config
-
-    model = VideoDCAE(make_config(DCAEConfig, config))
-    load_weights(model, weights)
-    return model.eval().requires_grad_(False)

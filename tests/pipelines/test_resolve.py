@@ -52,6 +52,27 @@ def test_the_fingerprint_of_a_folder_sees_changed_files(tmp_path: Path) -> None:
         fingerprint(tmp_path / "nowhere")
 
 
+def test_released_weights_are_part_of_the_cache_key(tmp_path: Path) -> None:
+    path = tmp_path / "vae.safetensors"
+    path.write_bytes(b"1")
+    override = f"autoencoder.pretrained={path}"
+    first = jobs(override)
+    assert changed(first, jobs(override)) == set()
+    path.write_bytes(b"2")
+    assert changed(first, jobs(override)) == {"autoencoder"}
+    with pytest.raises(ZoetropeError, match=r"autoencoder\.pretrained: there is no file"):
+        jobs("autoencoder.pretrained=/nowhere.safetensors")
+
+
+def test_buckets_follow_the_autoencoders_rule() -> None:
+    with pytest.raises(ZoetropeError, match="48px_18f: 18 frames: autoencoder dc_ae takes 1 frame or a multiple of 4"):
+        load_recipe("nano", ["encode.buckets=[{height: 48, width: 48, frames: 18, fps: 8}]"])
+    causal = ["autoencoder.kind=hunyuan_video", "autoencoder.pretrained=/vae.safetensors"]
+    with pytest.raises(ZoetropeError, match=r"48px_16f: 16 frames: autoencoder hunyuan_video .* the nearest is 17"):
+        load_recipe("nano", causal)
+    load_recipe("nano", [*causal, "encode.buckets=[{height: 48, width: 48, frames: 17, fps: 8}]"])
+
+
 def test_a_source_is_exactly_one_kind() -> None:
     with pytest.raises(ZoetropeError, match="exactly one of folder, samples, s3"):
         load_recipe("nano", ["source.folder=/videos"])

@@ -29,7 +29,13 @@ from zoetrope.infra.store import (
     put_json,
     put_table,
 )
-from zoetrope.model.autoencoders import DCAEConfig, load_autoencoder
+from zoetrope.model.autoencoders import (
+    DCAEConfig,
+    HunyuanVideoConfig,
+    TilingConfig,
+    build_autoencoder,
+    load_autoencoder,
+)
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import save_weights
 from zoetrope.model.data import LatentDataset
@@ -175,7 +181,7 @@ def test_latents_are_the_autoencoders_normalised(world: World, manifest: dict[st
     product = get_json(world.store, world.autoencoder)
     weights = world.store.local_path(product["weights"].rpartition("@")[0])
     assert weights is not None
-    model = load_autoencoder(product["config"], weights)
+    model = load_autoencoder(product["kind"], product["config"], weights)
     video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     mean = torch.tensor(product["latent_mean"]).view(1, -1, 1, 1, 1)
     std = torch.tensor(product["latent_std"]).view(1, -1, 1, 1, 1)
@@ -259,6 +265,43 @@ def test_a_damaged_video_costs_its_clips_only(tmp_path: Path) -> None:
     path.write_bytes(b"not a video")
     product = get_json(world.store, world.encode().product)
     assert (product["counts"]["clips"], product["counts"]["unreadable"]) == (2, 2)
+
+
+def test_a_causal_autoencoder_encodes_and_its_rule_is_the_buckets(world: World) -> None:
+    config = HunyuanVideoConfig(latent_channels=4, widths=(4, 4, 8, 8), groups=4)
+    model = build_autoencoder(config).eval()
+    path = save_weights(model, world.folder / "hunyuan.safetensors")
+    mean, std = config.latent_statistics
+    product = {
+        "schema": "zoetrope.autoencoder.v1",
+        "kind": "hunyuan_video",
+        "config": json.loads(json.dumps(config.__dict__)),
+        "weights": str(put_file_content(world.store, path)),
+        "latent_mean": mean,
+        "latent_std": std,
+        "tiling": {"pixels": 32, "overlap": 0.25},
+    }
+    autoencoder = str(put_json(world.store, product))
+    bucket = BucketConfig(height=48, width=48, frames=5, fps=8)
+    manifest = get_json(
+        world.store,
+        world.encode(CONFIG.model_copy(update={"buckets": (bucket,)}), autoencoder=autoencoder).product,
+    )
+    assert manifest["buckets"][0]["latent"] == [4, 2, 6, 6]
+    batch = LatentDataset.open(manifest, world.store.read, "48px_5f").batch([0])
+    video_path = world.store.local_path(world.videos["film0"].rpartition("@")[0])
+    assert video_path is not None and batch.clip_ids == ("c1",)
+    frames = read_clip(video_path, Fraction(0), Fraction(1), 5, 8, height=48, width=48, crop=(0, 4, 48, 40))
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    model.tiling = TilingConfig(pixels=32, overlap=0.25)
+    with torch.no_grad():
+        for name, part in {"latent": video, "head": video[:, :, :1], "tail": video[:, :, -1:]}.items():
+            expected = model.encode(part) * 0.476986
+            torch.testing.assert_close(getattr(batch, name), expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ZoetropeError, match=r"encode\.buckets, 32px_4f: 4 frames: .*the nearest is 5"):
+        world.encode(autoencoder=autoencoder)
+    with pytest.raises(ZoetropeError, match="unknown kind of autoencoder 'vq'"):
+        world.encode(autoencoder=str(put_json(world.store, {**product, "kind": "vq"})))
 
 
 def test_a_broken_autoencoder_is_stopped_by_the_gate(world: World) -> None:

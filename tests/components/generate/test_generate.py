@@ -137,7 +137,7 @@ def test_files_that_cannot_be_written_or_read_are_refused(checkpoint_store: tupl
     for prompts, outputs, more, match in (
         ([Prompt(" ", 1)], [output], {}, "prompt is empty"),
         ([prompt], [tmp_path / "out.gif"], {}, "written as MP4"),
-        ([prompt], [output], {"frames": 5}, "multiple of 2"),
+        ([prompt], [output], {"frames": 5}, "multiple of 2 frames"),
         ([prompt], [output], {"image": tmp_path / "text.png"}, "not an image"),
     ):
         with pytest.raises(ZoetropeError, match=match):

@@ -119,7 +119,7 @@ def test_autoencoder_job(world):
     assert product["training"]["clips"] == 2
     assert len(product["latent_mean"]) == len(product["latent_std"]) == 4
     weights = world.store.local_path(Reference.parse(product["weights"]).uri)
-    model = load_autoencoder(product["config"], weights)
+    model = load_autoencoder(product["kind"], product["config"], weights)
     assert model.encode(torch.zeros(1, 3, 4, 16, 16)).shape == (1, 4, 2, 4, 4)
     assert [(line["index"], sorted(line["values"])) for line in outbox(world.context)] == [
         (step, ["gradient_norm", "learning_rate", "loss", "samples_per_second"]) for step in (2, 4)
@@ -231,7 +231,7 @@ def test_nothing_to_train_on_is_named(world):
 def test_wrong_settings_are_named(change, message):
     with pytest.raises(ValidationError, match=message):
         TrainStageConfig.model_validate(change)
-    with pytest.raises(ValidationError, match="do not divide by 4 in time"):
+    with pytest.raises(ValidationError, match="6 frames: autoencoder dc_ae takes"):
         AutoencoderStepConfig(frames=6)
 
 
