@@ -65,10 +65,7 @@ def test_the_formula_equals_the_counter(config, shape, text):
         wanted = 2 * mmdit_flops(config, tokens, text, conditioned=cond)
         assert counted(forward) == wanted
         both = counted(lambda forward=forward: forward().sum().backward())
-        # the sinusoids of time need no gradient: the one product that the rule of three forwards counts too much
-        missing = 2 * 2 * config.hidden_size * 256
-        assert both == 2 * mmdit_training_flops(config, tokens, text, conditioned=cond) - missing
-        assert both == pytest.approx(3 * wanted, rel=1e-1)
+        assert both == 2 * mmdit_training_flops(config, tokens, text, conditioned=cond) == 3 * wanted
 
 
 @pytest.mark.parametrize(
@@ -102,7 +99,7 @@ def test_the_table_of_the_dc_ae_variant():
     config = MMDiTConfig.dc_ae(cond_embed=False)
     for frames, published in {32: 254, 64: 576, 96: 987, 128: 1488}.items():
         tokens = image_tokens(config, (128, frames // 4, 24, 24))
-        assert mmdit_training_flops(config, tokens, 512) / 1e12 == pytest.approx(published, rel=2e-3)
+        assert mmdit_training_flops(config, tokens, 512) / 1e12 == pytest.approx(published, rel=3e-3)
 
 
 def test_latents_that_do_not_fit_are_refused():
