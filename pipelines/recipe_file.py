@@ -152,7 +152,9 @@ def _without_tags(location: tuple[Key, ...], values: Any) -> tuple[Key, ...]:
     for position, key in enumerate(location):
         try:
             here = here[key]
-        except (KeyError, IndexError, TypeError):
+        except TypeError:
+            continue  # a plain value has no keys below it
+        except (KeyError, IndexError):
             if position < len(location) - 1:
                 continue
         path.append(key)

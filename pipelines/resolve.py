@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoetrope.components.train.perceptual import weights_file
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import digest_bytes, digest_json
+from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import Job
 from zoetrope.pipelines.code_digest import code_digest
@@ -25,6 +26,9 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
     folder = recipe.source.folder
     if folder:
         jobs["ingest"] = jobs["ingest"].model_copy(update={"fingerprint": fingerprint(Path(folder))})
+    weights = weights_file(recipe.autoencoder.training)
+    if weights:
+        jobs["autoencoder"] = jobs["autoencoder"].model_copy(update={"fingerprint": digest_file(weights)})
     return jobs
 
 
