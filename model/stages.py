@@ -1,4 +1,4 @@
-"""The training stages that come with the model, as data in `model/configs`."""
+"""The training stages and autoencoder trainings that come with the model, as data in `model/configs`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,37 @@ from typing import Any
 
 import yaml
 
-from zoetrope.model.checkpoint import make_config
-from zoetrope.model.training.config import OptimizerConfig, StageConfig
+from zoetrope.model.checkpoint import Config, make_config
+from zoetrope.model.training.config import (
+    AdversarialConfig,
+    AutoencoderTrainingConfig,
+    LossesConfig,
+    OptimizerConfig,
+    PerceptualConfig,
+    StageConfig,
+)
 
-__all__ = ["StageConfig", "load_stage", "stage_config", "stage_names"]
+__all__ = [
+    "StageConfig",
+    "autoencoder_training",
+    "autoencoder_training_names",
+    "load_stage",
+    "stage_config",
+    "stage_names",
+]
 
 CONFIGS = Path(__file__).parent / "configs"
+AUTOENCODER = "_autoencoder"  # ends the names of autoencoder trainings; all others are stages
 
 
 def stage_names() -> list[str]:
     """Names of the stages in `model/configs`, sorted."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    return [name for name in _names() if not name.endswith(AUTOENCODER)]
+
+
+def autoencoder_training_names() -> list[str]:
+    """Names of the autoencoder trainings in `model/configs`, sorted."""
+    return [name for name in _names() if name.endswith(AUTOENCODER)]
 
 
 def load_stage(name: str) -> dict[str, Any]:
@@ -40,12 +60,42 @@ def stage_config(values: Mapping[str, Any] | str) -> StageConfig:
     """
     if isinstance(values, str):
         return _read(values)
-    return make_config(StageConfig, {**values, "optimizer": make_config(OptimizerConfig, values["optimizer"])})
+    return _with_optimizer(StageConfig, values)
+
+
+def autoencoder_training(values: Mapping[str, Any] | str) -> AutoencoderTrainingConfig:
+    """A training of the autoencoder from its name or from plain data (the inverse of `dataclasses.asdict`).
+
+    Raises:
+        ValueError: unknown name or key, or a value outside its range.
+    """
+    if isinstance(values, str):
+        return autoencoder_training(_values(values, autoencoder_training_names(), "autoencoder training"))
+    losses = dict(values.get("losses", {}))
+    if isinstance(losses.get("perceptual"), Mapping):
+        losses["perceptual"] = make_config(PerceptualConfig, losses["perceptual"])
+    if isinstance(losses.get("adversarial"), Mapping):
+        losses["adversarial"] = _with_optimizer(AdversarialConfig, losses["adversarial"])
+    return _with_optimizer(AutoencoderTrainingConfig, {**values, "losses": make_config(LossesConfig, losses)})
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def _with_optimizer(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    inner = {"optimizer": make_config(OptimizerConfig, values["optimizer"])} if "optimizer" in values else {}
+    return make_config(kind, {**values, **inner})
 
 
 def _read(name: str) -> StageConfig:
-    if name not in stage_names():
-        near = get_close_matches(name, stage_names(), n=1)
+    return stage_config(_values(name, stage_names(), "stage"))
+
+
+def _values(name: str, known: list[str], what: str) -> Mapping[str, Any]:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown stage {name!r}; {hint}there are {', '.join(stage_names())}")
-    return stage_config(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")))
+        raise ValueError(f"unknown {what} {name!r}; {hint}there are {', '.join(known)}")
+    values: Mapping[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return values

@@ -19,7 +19,7 @@ from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import Resources
-from zoetrope.model.stages import CONFIGS, stage_names
+from zoetrope.model.stages import CONFIGS, autoencoder_training_names, stage_names
 from zoetrope.model.training.config import StageConfig
 from zoetrope.pipelines.recipe_file import Places, apply_overrides, merge, read_layers, read_yaml, validate
 from zoetrope.pipelines.step_table import STEPS, TRAIN_STEPS
@@ -43,7 +43,8 @@ class Recipe(StrictModel):
         ingest: the raw gates.
         curate: shots, scores and thresholds.
         caption: captions and the held-out split.
-        autoencoder: architecture and training of the video autoencoder.
+        autoencoder: architecture and training of the video autoencoder; in a recipe file `training` may be a name in
+            model/configs, or a name and changes.
         encode: buckets, text encoders and shards of the dataset.
         model: architecture and flow of the video model.
         stages: the three training stages; in a recipe file each is a name in model/configs, or a name and changes.
@@ -100,7 +101,7 @@ class Recipe(StrictModel):
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name or file, with its stages read and the overrides applied.
+    """The recipe of that name or file, with its named trainings read and the overrides applied.
 
     Raises:
         ZoetropeError: unknown recipe, key or type, with the place and the nearest valid key.
@@ -108,26 +109,31 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     values: dict[str, Any] = {}
     places: Places = {}
     for layer, where in read_layers(name):
-        _expand_stages(layer, where)
+        _expand(layer, where)
         values, places = merge(values, layer), places | where
         # Completed layer by layer: a key that is changed above does not reset its neighbours to their defaults.
         values = validate(Recipe, values, places).model_dump(mode="json")
     places |= apply_overrides(values, overrides)
+    _expand(values, places)
     return validate(Recipe, values, places)
 
 
-def _expand_stages(values: dict[str, Any], places: Places) -> None:
-    """Replaces stage names by the stages of model/configs, so that overrides reach into them."""
-    stages = values.get("stages")
-    if not isinstance(stages, dict):
-        return
+def _expand(values: dict[str, Any], places: Places) -> None:
+    """Replaces names of trainings by what model/configs has under them, so that overrides reach into it."""
     for step in TRAIN_STEPS:
-        given = stages.get(step)
-        if not isinstance(given, str):
-            continue
-        path = CONFIGS / f"{given}.yaml"
-        if not path.is_file():
-            known = ", ".join(stage_names())
-            raise ZoetropeError(f"{places[('stages', step)]}: unknown stage {given!r}", f"stages: {known}")
-        stages[step], inner = read_yaml(path)
-        places |= {("stages", step, *key): place for key, place in inner.items()}
+        _expand_one(values, places, ("stages", step), "stage", stage_names())
+    _expand_one(values, places, ("autoencoder", "training"), "autoencoder training", autoencoder_training_names())
+
+
+def _expand_one(
+    values: dict[str, Any], places: Places, where: tuple[str, str], what: str, known: Sequence[str]
+) -> None:
+    section, key = where
+    inside = values.get(section)
+    given = inside.get(key) if isinstance(inside, dict) else None
+    if not isinstance(inside, dict) or not isinstance(given, str):
+        return
+    if given not in known:
+        raise ZoetropeError(f"{places[where]}: unknown {what} {given!r}", f"{what}s: {', '.join(known)}")
+    inside[key], inner = read_yaml(CONFIGS / f"{given}.yaml")
+    places |= {(*where, *path): place for path, place in inner.items()}

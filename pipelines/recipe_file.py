@@ -129,7 +129,7 @@ def validate(model: type[MODEL], values: Mapping[str, Any], places: Mapping[tupl
     except ValidationError as error:
         problems = error.errors()
         first = problems[0]
-        path = _without_tags(first["loc"], values)
+        path = _without_tags(first["loc"], values, missing=first["type"] == "missing")
         name = ".".join(str(key) for key in path)
         where = next((places[path[:count]] for count in range(len(path), 0, -1) if path[:count] in places), "recipe")
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -145,15 +145,15 @@ def validate(model: type[MODEL], values: Mapping[str, Any], places: Mapping[tupl
         ) from error
 
 
-def _without_tags(location: tuple[Key, ...], values: Any) -> tuple[Key, ...]:
-    """Drops what pydantic adds to a location for the members of a union."""
+def _without_tags(location: tuple[Key, ...], values: Any, *, missing: bool) -> tuple[Key, ...]:
+    """Drops what pydantic adds to a location for the members of a union; a missing key is not in `values` either."""
     path: list[Key] = []
     here = values
     for position, key in enumerate(location):
         try:
             here = here[key]
         except (KeyError, IndexError, TypeError):
-            if position < len(location) - 1:
+            if not missing or position < len(location) - 1:
                 continue
         path.append(key)
     return tuple(path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoetrope.components.train.perceptual import weights_file
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
@@ -25,9 +26,9 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
     folder = recipe.source.folder
     if folder:
         jobs["ingest"] = jobs["ingest"].model_copy(update={"fingerprint": fingerprint(Path(folder))})
-    if recipe.autoencoder.pretrained:
-        digest = file_fingerprint(Path(recipe.autoencoder.pretrained), "autoencoder.pretrained")
-        jobs["autoencoder"] = jobs["autoencoder"].model_copy(update={"fingerprint": digest})
+    files = _user_files(recipe)
+    for name, paths in files.items():
+        jobs[name] = jobs[name].model_copy(update={"fingerprint": file_fingerprint(paths)})
     return jobs
 
 
@@ -84,11 +85,34 @@ def fingerprint(folder: Path) -> str:
     return digest_bytes(b"\n".join(sorted(lines)))
 
 
-def file_fingerprint(path: Path, key: str) -> str:
-    """Digest of a file's content, which `key` of the recipe names."""
-    if not path.is_file():
-        raise ZoetropeError(f"{key}: there is no file {path}", "give the path of a file on this machine")
-    return digest_file(path)
+def _user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
+    """Step name -> key of the recipe -> file or folder of this machine that the step reads."""
+    files: dict[str, dict[str, Path]] = {}
+    lpips = weights_file(recipe.autoencoder.training)
+    if recipe.autoencoder.pretrained:
+        files["autoencoder"] = {"autoencoder.pretrained": Path(recipe.autoencoder.pretrained)}
+    elif lpips is not None:
+        files["autoencoder"] = {"autoencoder.training.losses.perceptual.weights": lpips}
+    text = recipe.encode.text
+    if text.kind == "folders":
+        keys = ("t5_folder", "clip_folder")
+        files["encode"] = {f"encode.text.{key}": Path(getattr(text, key)) for key in keys}
+    return files
+
+
+def file_fingerprint(paths: Mapping[str, Path]) -> str:
+    """Digest of the content of files and folders, each named by a key of the recipe.
+
+    Raises:
+        ZoetropeError: one is not there.
+    """
+    digests = {}
+    for key, path in paths.items():
+        if not path.exists():
+            raise ZoetropeError(f"{key}: there is no file or folder {path}", "give a path on this machine")
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        digests[key] = {str(file.relative_to(path)): digest_file(file) for file in files}
+    return digest_json(digests)
 
 
 def resolve(recipe: str, overrides: Sequence[str] | str, settings: Settings) -> tuple[str, ...]:

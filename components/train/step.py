@@ -14,6 +14,7 @@ from typing import Any, Literal
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import TrainingJob, app_definition
 from zoetrope.components.train.page import render_page
+from zoetrope.components.train.perceptual import with_stored_weights
 from zoetrope.components.train.pretrained import import_weights
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch import run_local
@@ -39,13 +40,13 @@ def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: Ste
         The `zoetrope.autoencoder.v1` product.
 
     Raises:
-        ZoetropeError: no clip is long enough, the job failed (with the end of its log), or the released weights do
-            not fit.
+        ZoetropeError: no clip is long enough, the weights of LPIPS are not there, the job failed (with the end of its
+            log), or the released weights do not fit.
     """
     _product(context.store, captions, CAPTIONS)
     if config.pretrained:
         return _take_pretrained(config, captions, context)
-    settings = config.model_dump(mode="json")
+    settings = with_stored_weights(config, context.store).model_dump(mode="json")
     result = _run("autoencoder", settings, {"captions": captions}, config.workers, context)
     manifest = {
         "schema": AUTOENCODER,
@@ -62,7 +63,10 @@ def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: Ste
             "final_loss": result["final_loss"],
         },
     }
-    key_figure = f"mean absolute error {result['final_loss'] / 2:.3f} of the pixel range"
+    # beside other losses the absolute error is a metric of its own
+    _, absolute = result["curve"].get("nll_rec", result["curve"]["loss"])[-1]
+    error = absolute / config.training.losses.scale(config.height, config.width)
+    key_figure = f"mean absolute error {error / 2:.3f} of the pixel range"
     return _filed(manifest, result, settings["training"], key_figure, context)
 
 
@@ -179,8 +183,8 @@ def _filed(
         "resumed_at_step": float(result["resumed_at"]),
     }
     parameters = {name: value for name, value in loop.items() if not isinstance(value, dict)}
-    parameters |= {f"optimizer.{name}": value for name, value in loop["optimizer"].items()}
-    parameters |= {f"conditions.{name}": value for name, value in loop.get("conditions", {}).items()}
+    for group in ("optimizer", "conditions", "losses"):
+        parameters |= _flat(group, loop.get(group, {}))
     return StepResult(
         product=put_json(context.store, manifest),
         key_figure=key_figure,
@@ -192,6 +196,15 @@ def _filed(
         },
         page=render_page(context.step, key_figure, metrics, curve["loss"]),
     )
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{a: {b: 1}}` as `{"prefix.a.b": 1}`, but the optimizer's drops, which are one setting, as they are."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = isinstance(value, dict) and name != "drops"
+        flat |= _flat(f"{prefix}.{name}", value) if nested else {f"{prefix}.{name}": value}
+    return flat
 
 
 def _product(store: Store, reference: str, schema: str) -> dict[str, Any]:

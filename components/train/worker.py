@@ -14,6 +14,7 @@ from typing import Any
 from zoetrope.components.train.clips import MappedClips, decode_clips
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import THREADS, TrainingJob
+from zoetrope.components.train.perceptual import with_local_weights
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import get_json, put_file_content
@@ -62,8 +63,9 @@ def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers) -> di
             return {}
         load_weights(model, _local(context, job.inputs["weights"], "pretrained.safetensors"))
         return _statistics(model, clips, config)
-    sink = ContextSink(context, config.training.steps)
-    trained = train_autoencoder(model, clips, config.training, workers, sink, Resume(Path(job.state), job.digest))
+    training = with_local_weights(config.training, context, workers.rank)
+    sink = ContextSink(context, training.steps)
+    trained = train_autoencoder(model, clips, training, workers, sink, Resume(Path(job.state), job.digest))
     model.load_state_dict(trained.weights)
     if not workers.first:
         return {}

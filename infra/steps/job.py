@@ -21,8 +21,8 @@ class Job(StrictModel):
         step: name of the step in the run, e.g. `stage_2`.
         config: the step's configuration, complete.
         code: digest of the code that the step runs.
-        fingerprint: digest of what the step reads that no reference covers (a folder of videos); part of the cache
-            key, never read by the step.
+        fingerprint: digest of what the step reads that no reference covers (a folder of videos, a file of weights);
+            part of the cache key, never read by the step.
     """
 
     step: str

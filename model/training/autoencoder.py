@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
-from zoetrope.model.training.config import AutoencoderTrainingConfig
+from zoetrope.model.training.config import AdversarialConfig, AutoencoderTrainingConfig, PerceptualConfig
 from zoetrope.model.training.loop import MetricSink, Resume, TrainingResult, train
+from zoetrope.model.training.losses.adversarial import Adversary
+from zoetrope.model.training.losses.perceptual import load_perceptual_distance, video_distance
+from zoetrope.model.training.state import Tensors
 from zoetrope.model.training.workers import Workers, batch_indices, generator_for
 
 
@@ -33,6 +37,100 @@ def to_pixels(frames: npt.NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
 
 
+def last_weight(model: VideoDCAE) -> Tensor:
+    """The weight of the decoder's last convolution."""
+    return [module for module in model.decoder.modules() if isinstance(module, nn.Conv3d)][-1].weight
+
+
+class AutoencoderObjective:
+    """The loss of one worker in one step, and the discriminator that learns beside the autoencoder.
+
+    The loss is nll + gen_w * gen, with nll = nll_rec + nll_per: absolute error, LPIPS with its weight, the generator's
+    loss and the weight of the game. Its parts are metrics under these names, with `disc`, the discriminator's loss
+    (the released code's names; its `all` is the loop's `loss`). The absolute error alone has no parts to report.
+    """
+
+    def __init__(
+        self, model: VideoDCAE, clips: VideoClips, config: AutoencoderTrainingConfig, workers: Workers
+    ) -> None:
+        """Reads the weights of LPIPS and makes the discriminator, where the config has them.
+
+        Raises:
+            ValueError: the weights of LPIPS are not given or do not fit.
+        """
+        self.clips, self.config, self.workers = clips, config, workers
+        self.last_weight = last_weight(model)
+        self.device = self.last_weight.device
+        perceptual, adversarial = config.losses.perceptual, config.losses.adversarial
+        self.perceptual_weight, self.distance, self.adversary = 0.0, None, None
+        if isinstance(perceptual, PerceptualConfig):
+            self.perceptual_weight = perceptual.weight
+            self.distance = load_perceptual_distance(perceptual.weights).to(self.device)
+        if isinstance(adversarial, AdversarialConfig):
+            self.adversary = Adversary(adversarial, config.steps, config.seed, workers, self.device)
+        self._terms: dict[str, Tensor] = {}
+        self._videos: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, parallel: nn.Module, step: int) -> Tensor:
+        """The loss, float32 scalar."""
+        video = self._video(step).to(self.device)
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+            reconstruction: Tensor = parallel(video).float()
+            return self._loss(video, reconstruction, step)
+
+    def update(self, step: int) -> None:
+        """The discriminator learns from the videos of this step, if the game is on."""
+        if self.adversary is not None and self._videos is not None:
+            half = self.config.precision == "bfloat16"
+            with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+                self._terms["disc"] = self.adversary.learn(*self._videos, step)
+            self._videos = None
+
+    def terms(self) -> Mapping[str, Tensor]:
+        """The parts of the last step's loss, detached."""
+        return self._terms
+
+    def state(self) -> dict[str, Tensors]:
+        """The discriminator and its optimizer."""
+        return {} if self.adversary is None else self.adversary.state()
+
+    def restore(self, parts: Mapping[str, Tensors]) -> None:
+        """The inverse of `state`."""
+        if self.adversary is not None:
+            self.adversary.restore(parts)
+
+    def _video(self, step: int) -> Tensor:
+        config = self.config
+        frames = self.clips.batch(batch_indices(len(self.clips), config.batch_size, step, config.seed, self.workers))
+        # drawn alike on all workers: a step of images is much shorter, and the slowest worker sets the pace
+        alike = generator_for(config.seed, step, 0)
+        if torch.rand((), generator=alike).item() < config.image_probability:
+            chosen = int(torch.randint(frames.shape[1], (), generator=alike))
+            frames = frames[:, chosen : chosen + 1]
+        return to_pixels(frames)
+
+    def _loss(self, video: Tensor, reconstruction: Tensor, step: int) -> Tensor:
+        scale = self.config.losses.scale(*video.shape[3:])
+        nll = absolute = scale * (reconstruction - video).abs().mean()
+        terms = {}
+        if self.distance is not None:
+            perceptual = scale * self.perceptual_weight * video_distance(self.distance, reconstruction, video).mean()
+            nll = absolute + perceptual
+            terms["nll_per"] = perceptual
+        if self.distance is not None or self.adversary is not None:
+            terms |= {"nll": nll, "nll_rec": absolute}
+        total = nll
+        if self.adversary is not None and self.adversary.playing(step):
+            generator = self.adversary.judge(reconstruction, step)
+            weight = self.adversary.weight(nll, generator, self.last_weight)
+            terms |= {"gen": generator, "gen_w": weight}
+            total = nll + weight * generator
+            self._videos = video, reconstruction.detach()
+        self._terms = {name: term.detach() for name, term in terms.items()}
+        return total
+
+
 def train_autoencoder(
     model: VideoDCAE,
     clips: VideoClips,
@@ -41,10 +139,11 @@ def train_autoencoder(
     sink: MetricSink,
     resume: Resume | None = None,
 ) -> TrainingResult:
-    """Trains an autoencoder in place to reconstruct clips (mean absolute error).
+    """Trains an autoencoder in place to reconstruct clips; see `AutoencoderObjective` for what is made small.
 
     In a share of the steps all workers see one random frame of each clip instead, so that single images, which
-    condition image-to-video generation, have latents as well.
+    condition image-to-video generation, have latents as well. Both phases see them: LPIPS works frame by frame, and
+    the discriminator judges a single frame with the same weights.
 
     Args:
         model: initialised.
@@ -53,21 +152,12 @@ def train_autoencoder(
         workers: who takes part.
         sink: gets the metrics.
         resume: where to keep state.
+
+    Raises:
+        ValueError: the weights of LPIPS are not given or do not fit, or training diverged.
     """
-
-    def loss(parallel: nn.Module, step: int) -> Tensor:
-        indices = batch_indices(len(clips), config.batch_size, step, config.seed, workers)
-        frames = clips.batch(indices)
-        # drawn alike on all workers: a step of images is much shorter, and the slowest worker sets the pace
-        alike = generator_for(config.seed, step, 0)
-        if torch.rand((), generator=alike).item() < config.image_probability:
-            chosen = int(torch.randint(frames.shape[1], (), generator=alike))
-            frames = frames[:, chosen : chosen + 1]
-        video = to_pixels(frames)
-        reconstruction: Tensor = parallel(video)
-        return (reconstruction - video).abs().mean()
-
-    return train(model, loss, config, config.optimizer, workers, sink, resume)
+    objective = AutoencoderObjective(model, clips, config, workers)
+    return train(model, objective, config, config.optimizer, workers, sink, resume, objective)
 
 
 def latent_statistics(model: VideoDCAE, clips: VideoClips, count: int = 256) -> tuple[list[float], list[float]]:

@@ -75,24 +75,116 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
+class PerceptualConfig:
+    """The perceptual part of the autoencoder's loss: LPIPS on VGG16, version 0.1.
+
+    Attributes:
+        weights: safetensors file with the weights of VGG16 and LPIPS (model/README.md tells how to make it); empty
+            until it is given, which training refuses.
+        weight: of LPIPS beside the absolute error (0.5: Open-Sora 2.0, paper section 4.4).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    weights: str = ""
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for values outside their range."""
+        if self.weight <= 0:
+            raise ValueError(f"weight has to be positive, not {self.weight}; to leave LPIPS out say `perceptual: none`")
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """The adversarial part of the autoencoder's loss: a discriminator that learns beside the autoencoder.
+
+    Attributes:
+        weight: of the generator's loss (0.05: Open-Sora 2.0, paper section 4.4).
+        adaptive: multiplies `weight` by the ratio of gradient norms of `losses.adversarial.adaptive_ratio`, as the
+            released code does; without it `weight` is fixed, as the paper words it.
+        start: first step, counted from 0, with a discriminator; before it neither side of the game is played
+            (250,000 in the paper, 0 in the released code).
+        channels: of the discriminator's first convolution (64 in the released code).
+        layers: strided convolutions of the discriminator (5 in the released code).
+        dropout: of the discriminator (0.3 in the released code).
+        optimizer: of the discriminator (learning rate 1e-4 in the released code).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    weight: float = 0.05
+    adaptive: bool = True
+    start: int = 0
+    channels: int = 64
+    layers: int = 5
+    dropout: float = 0.3
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for values outside their range."""
+        if self.weight <= 0:
+            raise ValueError(f"weight has to be positive, not {self.weight}; to play no game say `adversarial: none`")
+        if self.start < 0 or self.channels < 1 or self.layers < 1:
+            raise ValueError("start has to be at least 0, channels and layers have to be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout has to be in [0, 1), not {self.dropout}")
+        if self.optimizer.ema_decay:
+            raise ValueError("optimizer.ema_decay has to be 0: a discriminator's average is used nowhere")
+
+
+@dataclass(frozen=True)
+class LossesConfig:
+    """What the autoencoder is trained to make small.
+
+    Attributes:
+        reconstruction: `mean` takes the absolute error as a mean over all values, `frame_sum` as the released code
+            does: summed over the 3 x height x width values of a frame, mean over frames, with LPIPS added to each
+            value. So `frame_sum` is 3 x height x width times `mean`, LPIPS included.
+        perceptual: LPIPS, or `none`.
+        adversarial: the discriminator, or `none`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    reconstruction: Literal["mean", "frame_sum"] = "mean"
+    perceptual: PerceptualConfig | Literal["none"] = "none"
+    adversarial: AdversarialConfig | Literal["none"] = "none"
+
+    def scale(self, height: int, width: int) -> int:
+        """What a mean over the values of frames [3, height, width] is multiplied by."""
+        return 3 * height * width if self.reconstruction == "frame_sum" else 1
+
+
+@dataclass(frozen=True)
 class AutoencoderTrainingConfig(LoopConfig):
     """Training of the video autoencoder.
 
     Attributes:
         optimizer: AdamW and schedule.
+        losses: what is made small, in which phase.
         image_probability: share of steps that see single frames (0.2 in Open-Sora 2.0's code).
+        precision: what the networks compute in; weights, errors and sums stay in float32.
     """
 
     steps: int = 600
     batch_size: int = 4
     optimizer: OptimizerConfig = OptimizerConfig()
+    losses: LossesConfig = LossesConfig()
     image_probability: float = 0.2
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range."""
         super().__post_init__()
         if not 0 <= self.image_probability <= 1:
             raise ValueError(f"image_probability has to be in [0, 1], not {self.image_probability}")
+        adversarial = self.losses.adversarial
+        if isinstance(adversarial, AdversarialConfig) and adversarial.start >= self.steps:
+            raise ValueError(
+                f"losses.adversarial.start has to be below steps ({self.steps}), not {adversarial.start}; to train "
+                f"without a discriminator say `adversarial: none`"
+            )
 
 
 @dataclass(frozen=True)

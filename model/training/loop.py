@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zoetrope.model.training.config import LoopConfig, OptimizerConfig
-from zoetrope.model.training.state import fill_optimizer, load_state, optimizer_tensors, save_state
+from zoetrope.model.training.optimizer import adamw, descend, learning_rate
+from zoetrope.model.training.state import Tensors, fill_optimizer, load_state, optimizer_tensors, save_state
 from zoetrope.model.training.workers import Workers
 
 Loss = Callable[[nn.Module, int], Tensor]
@@ -27,6 +28,26 @@ class MetricSink(Protocol):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Takes the metrics after `step` steps."""
+        ...
+
+
+class Companion(Protocol):
+    """What learns beside the model, such as a discriminator; its state is kept and resumed with the model's."""
+
+    def update(self, step: int) -> None:
+        """Learns from what the loss of `step` (from 0) saw, after the model did; all workers call it."""
+        ...
+
+    def terms(self) -> Mapping[str, Tensor]:
+        """Metrics of the last step on this worker, detached scalars; all workers have the same names."""
+        ...
+
+    def state(self) -> dict[str, Tensors]:
+        """Its state: part -> tensors; not `model`, `optimizer` or `average`."""
+        ...
+
+    def restore(self, parts: Mapping[str, Tensors]) -> None:
+        """Takes over what `state` gave, among parts of others."""
         ...
 
 
@@ -60,20 +81,6 @@ class TrainingResult:
     resumed_at: int = 0
 
 
-def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """The learning rate of `step` (from 0) in a loop of `steps`."""
-    rate = config.learning_rate
-    for start, dropped in sorted(config.drops.items()):
-        if step >= start:
-            rate = dropped
-    if step < config.warmup_steps:
-        return rate * (step + 1) / config.warmup_steps
-    if config.decay == "cosine":
-        done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-        rate *= config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + math.cos(math.pi * done))
-    return rate
-
-
 def train(
     model: nn.Module,
     loss: Loss,
@@ -82,6 +89,7 @@ def train(
     workers: Workers,
     sink: MetricSink,
     resume: Resume | None = None,
+    companion: Companion | None = None,
 ) -> TrainingResult:
     """Trains `model` in place.
 
@@ -91,13 +99,14 @@ def train(
         config: steps, batch size, intervals.
         optimizer_config: AdamW, schedule, average.
         workers: who takes part.
-        sink: gets `loss`, `gradient_norm`, `learning_rate` and `samples_per_second`.
+        sink: gets `loss`, `gradient_norm`, `learning_rate`, `samples_per_second` and the companion's terms.
         resume: where to keep state; None for a loop that is not resumed.
+        companion: what learns beside the model.
 
     Raises:
         ValueError: the loss or the gradient is not finite.
     """
-    loop = _Loop(model, config, optimizer_config, workers, sink, resume)
+    loop = _Loop(model, config, optimizer_config, workers, sink, resume, companion)
     loop.restore()
     while loop.step < config.steps:
         loop.run_step(loss)
@@ -115,7 +124,7 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel | None:
 class _Window:
     """Sums since the last metrics."""
 
-    losses: list[Tensor] = field(default_factory=list)
+    terms: dict[str, list[Tensor]] = field(default_factory=dict)
     norms: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
@@ -129,21 +138,15 @@ class _Loop:
         workers: Workers,
         sink: MetricSink,
         resume: Resume | None,
+        companion: Companion | None,
     ) -> None:
         self.model, self.config, self.optimizer_config = model, config, optimizer_config
-        self.workers, self.sink, self.resume = workers, sink, resume
+        self.workers, self.sink, self.resume, self.companion = workers, sink, resume, companion
         self.step = self.resumed_at = 0
         self.final_loss = math.nan
         self.curve: dict[str, list[tuple[int, float]]] = {}
         self.window = _Window()
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=optimizer_config.learning_rate,
-            betas=optimizer_config.betas,
-            eps=optimizer_config.eps,
-            weight_decay=optimizer_config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = adamw(model.parameters(), optimizer_config)
         self.average = _averaged(model, optimizer_config.ema_decay)
         self.parallel: nn.Module = model
         if workers.world > 1:
@@ -160,6 +163,8 @@ class _Loop:
         fill_optimizer(self.optimizer, parts["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
+        if self.companion is not None:
+            self.companion.restore(parts)
         self.final_loss = float(notes["final_loss"])
         self.curve = {
             name: [(int(at), float(value)) for at, value in points] for name, points in notes["curve"].items()
@@ -167,22 +172,17 @@ class _Loop:
 
     def run_step(self, loss: Loss) -> None:
         rate = learning_rate(self.optimizer_config, self.step, self.config.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         value = loss(self.parallel, self.step)
-        self.optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.optimizer_config.clip_norm).item()
-        if not math.isfinite(norm):  # the same on all workers, since gradients are means over them
-            raise ValueError(
-                f"training: the gradient is not finite in step {self.step + 1} (loss {value.item():.4g}, learning "
-                f"rate {rate:.3g}); lower the learning rate or lengthen the warm-up"
-            )
-        self.optimizer.step()
+        norm = descend(self.optimizer, value, self.optimizer_config, self.step, rate, "training")
         if self.average is not None:
             self.average.update_parameters(self.model)
+        terms = {"loss": value.detach()}
+        if self.companion is not None:
+            self.companion.update(self.step)
+            terms |= self.companion.terms()
         self.step += 1
-        self.window.losses.append(value.detach())
+        for name, term in terms.items():
+            self.window.terms.setdefault(name, []).append(term)
         self.window.norms.append(norm)
         if self.step % self.config.log_every == 0 or self.step == self.config.steps:
             self._report(rate)
@@ -191,10 +191,12 @@ class _Loop:
 
     def _report(self, rate: float) -> None:
         window, self.window = self.window, _Window()
-        self.final_loss = self.workers.mean(torch.stack(window.losses).mean()).item()
-        samples = self.config.batch_size * len(window.losses)
+        means = self.workers.mean(torch.stack([torch.stack(values).mean() for values in window.terms.values()]))
+        terms = dict(zip(window.terms, means.tolist(), strict=True))
+        self.final_loss = terms["loss"]
+        samples = self.config.batch_size * len(window.norms)
         values = {
-            "loss": self.final_loss,
+            **terms,
             "gradient_norm": sum(window.norms) / len(window.norms),
             "learning_rate": rate,
             "samples_per_second": samples / (time.perf_counter() - window.started),
@@ -209,6 +211,8 @@ class _Loop:
             parts = {"model": dict(self.model.state_dict()), "optimizer": optimizer_tensors(self.optimizer)}
             if self.average is not None:
                 parts["average"] = dict(self.average.state_dict())
+            if self.companion is not None:
+                parts |= self.companion.state()
             notes: dict[str, Any] = {"final_loss": self.final_loss, "curve": self.curve}
             save_state(self.resume.folder, self.step, self.resume.digest, parts, notes)
 

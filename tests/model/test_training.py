@@ -17,7 +17,8 @@ from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, to_pixels, train_autoencoder
 from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerConfig, StageConfig
 from zoetrope.model.training.diffusion import drop_text, train_diffusion
-from zoetrope.model.training.loop import Resume, learning_rate
+from zoetrope.model.training.loop import Resume
+from zoetrope.model.training.optimizer import learning_rate
 from zoetrope.model.training.workers import Workers, batch_indices, generator_for
 
 ALONE = Workers()

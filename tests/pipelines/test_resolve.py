@@ -77,3 +77,46 @@ def test_a_source_is_exactly_one_kind() -> None:
     with pytest.raises(ZoetropeError, match="exactly one of folder, samples, s3"):
         load_recipe("nano", ["source.folder=/videos"])
     load_recipe("nano", ["source={folder: /videos, licence: CC0-1.0}"])
+
+
+def test_a_changed_file_of_lpips_weights_changes_the_autoencoders_job_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lpips.safetensors"
+    override = f"autoencoder.training.losses.perceptual={{weights: {path}}}"
+    with pytest.raises(ZoetropeError, match=r"losses\.perceptual\.weights: there is no file"):
+        jobs(override)
+    made = []
+    for content in (b"1", b"2", b"1"):
+        path.write_bytes(content)
+        made.append(jobs(override))
+    assert changed(made[0], made[1]) == {"autoencoder"}
+    assert changed(made[0], made[2]) == set()
+
+
+def test_a_training_of_the_autoencoder_goes_by_name_in_a_recipe_and_in_an_override(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("extends: nano\nautoencoder:\n  training: open_sora_2_autoencoder\n")
+    by_recipe = load_recipe(str(recipe), ["autoencoder.training.batch_size=16"]).autoencoder.training
+    assert (by_recipe.steps, by_recipe.batch_size, by_recipe.precision) == (450_000, 16, "bfloat16")
+    by_override = load_recipe("nano", ["autoencoder.training=open_sora_2_autoencoder"]).autoencoder.training
+    assert by_override.losses == by_recipe.losses
+    with pytest.raises(ZoetropeError, match="unknown autoencoder training 'nano_stage_1'") as caught:
+        load_recipe("nano", ["autoencoder.training=nano_stage_1"])
+    assert "open_sora_2_autoencoder" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "headline", "hint"),
+    [
+        ("adversarial={strat: 3}", "unknown key autoencoder.training.losses.adversarial.strat", "did you mean 'start'"),
+        ("adversarial=some", "autoencoder.training.losses.adversarial must be a dictionary", ""),
+        ("adversarial={weight: 0}", "losses.adversarial must be weight has to be positive, not 0", "none"),
+        ("adversarial.start=3", "autoencoder.training.losses.adversarial has no keys below it", "set autoencoder"),
+        ("adversarial={start: 600}", "start has to be below steps (600), not 600", ""),
+        ("reconstruction=l2", "must be 'mean' or 'frame_sum', not 'l2'", ""),
+    ],
+)
+def test_wrong_losses_are_named(value: str, headline: str, hint: str) -> None:
+    with pytest.raises(ZoetropeError) as caught:
+        load_recipe("nano", [f"autoencoder.training.losses.{value}"])
+    assert headline in caught.value.headline
+    assert hint in f"{caught.value.headline} {caught.value.hint}"

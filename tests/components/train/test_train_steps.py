@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from zoetrope.components.train.clips import decode_clips, training_rows
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import TrainingJob, app_definition
+from zoetrope.components.train.perceptual import with_stored_weights
 from zoetrope.components.train.step import train_autoencoder, train_stage
 from zoetrope.components.train.worker import main
 from zoetrope.infra.errors import ZoetropeError
@@ -20,11 +21,19 @@ from zoetrope.infra.references import Reference
 from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, open_store, put_content, put_file_content, put_json, put_table
 from zoetrope.model.autoencoders import DCAEConfig, load_autoencoder
-from zoetrope.model.checkpoint import load_weights, make_config, read_weights
+from zoetrope.model.checkpoint import load_weights, make_config, read_weights, save_weights
 from zoetrope.model.mmdit import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.stages import load_stage
-from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerConfig, StageConfig
+from zoetrope.model.training.config import (
+    AdversarialConfig,
+    AutoencoderTrainingConfig,
+    LossesConfig,
+    OptimizerConfig,
+    PerceptualConfig,
+    StageConfig,
+)
+from zoetrope.model.training.losses.perceptual import PerceptualDistance
 from zoetrope.model.training.workers import Workers
 from zoetrope.model.video import write_video
 
@@ -131,6 +140,54 @@ def test_autoencoder_job(world):
     assert [step for step, _ in curve["loss"]] == [2, 4]
     assert result.metrics["final_loss"] == curve["loss"][-1][1] == product["training"]["final_loss"]
     assert str(world.context.work) not in json.dumps(product)
+
+
+def lpips_weights(path, scale=1.0):
+    state = PerceptualDistance().state_dict()
+    return save_weights({name: torch.full_like(tensor, 0.01 * scale) for name, tensor in state.items()}, path)
+
+
+def with_losses(weights):
+    game = AdversarialConfig(start=2, channels=2, layers=2)
+    losses = LossesConfig("frame_sum", PerceptualConfig(weights), game)
+    return AUTOENCODER.model_copy(update={"training": replace(AUTOENCODER.training, losses=losses)})
+
+
+def test_autoencoder_job_of_both_phases(world, tmp_path):
+    path = lpips_weights(tmp_path / "lpips.safetensors")
+    result = train_autoencoder(with_losses(str(path)), world.captions(), world.context)
+    product = get_json(world.store, result.product)
+    weights = Reference.parse(product["training"]["losses"]["perceptual"]["weights"])
+    assert world.store.read(weights.uri) == path.read_bytes()
+    assert str(path) not in json.dumps(product)
+    reported = [set(line["values"]) for line in outbox(world.context)]
+    assert {"nll", "nll_rec", "nll_per"} < reported[0]
+    assert reported[1] - reported[0] == {"gen", "gen_w", "disc"}
+    error = outbox(world.context)[-1]["values"]["nll_rec"] / (3 * 16 * 16) / 2
+    assert result.key_figure == f"mean absolute error {error:.3f} of the pixel range"
+    assert result.parameters["losses.adversarial.optimizer.learning_rate"] == 1e-4
+    assert result.parameters["losses.reconstruction"] == "frame_sum"
+
+
+def test_the_weights_of_lpips_are_found_before_the_job_and_checked_in_it(world, tmp_path):
+    for weights, found in (("", "it names no file"), ("/nowhere", "there is no file /nowhere")):
+        with pytest.raises(ZoetropeError, match=rf"losses\.perceptual\.weights: {found}") as caught:
+            train_autoencoder(with_losses(weights), world.captions(), world.context)
+        assert "or set autoencoder.training.losses.perceptual to none" in caught.value.hint
+    pickled = tmp_path / "vgg.pth"
+    torch.save({"features.0.weight": torch.ones(1)}, pickled)
+    with pytest.raises(ZoetropeError, match=r"ValueError: .* is a pickled checkpoint, which could run code"):
+        train_autoencoder(with_losses(str(pickled)), world.captions(), world.context)
+
+
+def test_other_weights_of_lpips_are_another_job(world, tmp_path):
+    path = tmp_path / "lpips.safetensors"
+    digests = []
+    for scale in (1.0, 2.0, 1.0):
+        config = with_stored_weights(with_losses(str(lpips_weights(path, scale))), world.store)
+        digests.append(TrainingJob.of("autoencoder", config.model_dump(mode="json"), {}, world.context).digest)
+    assert digests[0] == digests[2] != digests[1]
+    assert with_stored_weights(AUTOENCODER, world.store) is AUTOENCODER
 
 
 def test_stage_job_of_two_workers_from_a_parent(checkpoint_store, step_context):

@@ -1,12 +1,20 @@
 """Weights and stages on disk."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import nn
 
 from zoetrope.model.checkpoint import load_weights, make_config, read_weights, save_weights
 from zoetrope.model.flow import FlowConfig
-from zoetrope.model.stages import load_stage, stage_config, stage_names
+from zoetrope.model.stages import (
+    autoencoder_training,
+    autoencoder_training_names,
+    load_stage,
+    stage_config,
+    stage_names,
+)
 
 
 def test_weights_survive_and_bytes_depend_on_values_alone(tmp_path):
@@ -80,3 +88,27 @@ def test_unknown_stages_and_keys_are_named():
         stage_config({**load_stage("nano_stage_1"), "stepz": 1})
     with pytest.raises(ValueError, match="unknown condition"):
         stage_config({**load_stage("nano_stage_1"), "conditions": {"t2x": 1}})
+
+
+def test_every_autoencoder_training_in_the_folder_is_valid():
+    assert set(autoencoder_training_names()).isdisjoint(stage_names())
+    for name in autoencoder_training_names():
+        assert autoencoder_training(asdict(autoencoder_training(name))) == autoencoder_training(name)
+
+
+def test_the_open_sora_autoencoder_carries_the_published_numbers():
+    training = autoencoder_training("open_sora_2_autoencoder")
+    game = training.losses.adversarial
+    assert (game.start, training.steps - game.start, training.batch_size) == (250_000, 200_000, 8)
+    assert (training.optimizer.learning_rate, game.optimizer.learning_rate) == (5e-5, 1e-4)
+    assert (training.optimizer.betas, training.optimizer.ema_decay) == ((0.9, 0.999), 0.99)
+    assert (training.losses.perceptual.weight, game.weight, training.image_probability) == (0.5, 0.05, 0.2)
+
+
+def test_unknown_autoencoder_trainings_and_keys_are_named():
+    with pytest.raises(ValueError, match="did you mean 'open_sora_2_autoencoder'"):
+        autoencoder_training("open_sora_autoencoder")
+    values = asdict(autoencoder_training("open_sora_2_autoencoder"))
+    values["losses"]["adversarial"]["strat"] = 1
+    with pytest.raises(ValueError, match=r"AdversarialConfig has no field 'strat'; did you mean 'start'\?"):
+        autoencoder_training(values)

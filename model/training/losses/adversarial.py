@@ -1,0 +1,152 @@
+"""The game of autoencoder and discriminator: hinge losses, the weight of the game, the discriminator's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from zoetrope.model.training.config import AdversarialConfig
+from zoetrope.model.training.losses.discriminator import PatchDiscriminator
+from zoetrope.model.training.optimizer import adamw, descend, learning_rate
+from zoetrope.model.training.state import Tensors, fill_optimizer, optimizer_tensors
+from zoetrope.model.training.workers import Workers, generator_for
+
+NORM_FLOOR = 1e-4  # added to the norm of the generator's gradient (VQGAN, arXiv 2012.09841, and released code)
+LARGEST_RATIO = 1e4  # released code
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss: 0 once real patches are above 1 and fake ones below -1; scalar."""
+    return 0.5 * ((1 - real).relu().mean() + (1 + fake).relu().mean())
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """The autoencoder's side of the game: minus the mean judgement of its reconstructions; scalar."""
+    return -fake.mean()
+
+
+def adaptive_ratio(reconstruction: Tensor, generator: Tensor, last_weight: Tensor, workers: Workers) -> Tensor:
+    """How much stronger reconstruction pulls at the decoder's last weight than the discriminator does.
+
+    The gradients are means over all workers, so that the ratio is that of the whole batch and the same everywhere;
+    the released code takes each GPU's own.
+
+    Args:
+        reconstruction: reconstruction and perceptual loss, scalar; its graph is kept.
+        generator: the generator's loss, scalar; likewise.
+        last_weight: weight of the decoder's last convolution.
+        workers: who takes part; all have to call this.
+
+    Returns:
+        |gradient of reconstruction| / (|gradient of generator| + 1e-4), at most 1e4; scalar without gradient
+        (released code, after VQGAN).
+    """
+    norms = []
+    for loss in (reconstruction, generator):
+        (gradient,) = torch.autograd.grad(loss, last_weight, retain_graph=True)
+        norms.append(torch.linalg.vector_norm(workers.mean(gradient)))
+    ratio: Tensor = norms[0] / (norms[1] + NORM_FLOOR)
+    return ratio.clamp(max=LARGEST_RATIO)
+
+
+class _DiscriminatorLoss(nn.Module):
+    """Both judgements in one call: data-parallel wrappers take one forward for each backward."""
+
+    def __init__(self, discriminator: PatchDiscriminator) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        return hinge_loss(self.discriminator(real).float(), self.discriminator(fake).float())
+
+
+class Adversary:
+    """The discriminator with its optimizer.
+
+    Gradients are means over the workers; batch statistics are each worker's own, as in the released code, real and
+    fake videos apart. Dropout draws from (seed, step, rank), so that a resumed run draws what the first would have.
+    """
+
+    def __init__(
+        self, config: AdversarialConfig, steps: int, seed: int, workers: Workers, device: torch.device
+    ) -> None:
+        """A new discriminator, the same on all workers.
+
+        Args:
+            config: of the game.
+            steps: of the whole loop, for the schedule of the learning rate.
+            seed: of weights and dropout.
+            workers: who takes part.
+            device: where the videos are.
+        """
+        self.config, self.steps, self.seed, self.workers, self.device = config, steps, seed, workers, device
+        discriminator = PatchDiscriminator(config.channels, config.layers, config.dropout).initialise(seed)
+        self.discriminator = discriminator.to(device)
+        self.optimizer = adamw(self.discriminator.parameters(), config.optimizer)
+        self.loss: nn.Module = _DiscriminatorLoss(self.discriminator)
+        if workers.world > 1:
+            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True)
+
+    def playing(self, step: int) -> bool:
+        """Whether the game is on in `step` (from 0)."""
+        return step >= self.config.start
+
+    def judge(self, reconstruction: Tensor, step: int) -> Tensor:
+        """The generator's loss, scalar; its gradient goes to `reconstruction` alone."""
+        self.discriminator.requires_grad_(False)
+        with self._dropout(step, 1):
+            loss = generator_loss(self.discriminator(reconstruction).float())
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def weight(self, reconstruction: Tensor, generator: Tensor, last_weight: Tensor) -> Tensor:
+        """Weight of the generator's loss beside that of the reconstruction; see `adaptive_ratio`; scalar."""
+        if not self.config.adaptive:
+            return torch.tensor(self.config.weight, device=self.device)
+        return self.config.weight * adaptive_ratio(reconstruction, generator, last_weight, self.workers)
+
+    def learn(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
+        """One step of the discriminator.
+
+        Args:
+            real: [B, 3, T, H, W].
+            fake: likewise, without gradient.
+            step: from 0.
+
+        Returns:
+            Its loss before the step, detached scalar.
+
+        Raises:
+            ValueError: its gradient is not finite.
+        """
+        with self._dropout(step, 2):
+            loss: Tensor = self.loss(real, fake)
+        config = self.config.optimizer
+        rate = learning_rate(config, step, self.steps)
+        descend(self.optimizer, loss, config, step, rate, "training of the discriminator")
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensors]:
+        """Weights and optimizer."""
+        return {
+            "discriminator": dict(self.discriminator.state_dict()),
+            "discriminator_optimizer": optimizer_tensors(self.optimizer),
+        }
+
+    def restore(self, parts: Mapping[str, Tensors]) -> None:
+        """The inverse of `state`."""
+        self.discriminator.load_state_dict(parts["discriminator"])
+        fill_optimizer(self.optimizer, parts["discriminator_optimizer"])
+
+    @contextmanager
+    def _dropout(self, step: int, use: int) -> Iterator[None]:
+        """Dropout draws from PyTorch's own state: here from a seed of this step, which leaves no trace."""
+        # places beyond the ranks: the ranks' own numbers are drawn from by other parts of the step
+        seed = generator_for(self.seed, step, use * self.workers.world + self.workers.rank).initial_seed()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
