@@ -95,7 +95,6 @@ class PerceptualDistance(nn.Module):
 
 
 def _of_length_one(features: Tensor) -> Tensor:
-    # the gradient of vector_norm is 0 where all channels are 0; that of a square root of a sum would not be a number
     features = features.float()
     length: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features / (length + NORM_FLOOR)

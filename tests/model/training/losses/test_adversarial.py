@@ -82,6 +82,15 @@ def test_a_seed_names_the_weights():
     assert not torch.equal(first["parts.0.weight"], other["parts.0.weight"])
 
 
+def test_first_weights_are_normal_around_zero_and_scales_around_one():
+    model = PatchDiscriminator(16, 3).initialise(0)
+    state = model.state_dict()
+    assert state["parts.2.weight"].mean().item() == pytest.approx(0, abs=2e-3)
+    assert state["parts.2.weight"].std().item() == pytest.approx(0.02, rel=0.05)
+    assert state["parts.3.weight"].mean().item() == pytest.approx(1, abs=0.02)
+    assert not any(state[f"parts.{index}.bias"].any() for index in (0, 3))
+
+
 def test_the_gradient_of_the_generator_passes_the_discriminator_by():
     adversary = Adversary(SMALL, 10, 0, ALONE, CPU)
     before = {name: tensor.clone() for name, tensor in adversary.discriminator.state_dict().items()}

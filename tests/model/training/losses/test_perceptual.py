@@ -88,12 +88,14 @@ def test_the_distance_grows_with_distortion(distance):
     assert values == sorted(set(values))
 
 
-def test_the_gradient_is_finite_where_no_feature_speaks(lpips_file, tmp_path):
+def test_value_and_gradient_are_finite_where_no_feature_speaks(lpips_file, tmp_path):
     silent = read_weights(lpips_file)
-    silent["features.0.bias"] = torch.full((64,), -100.0)
+    silent["features.2.bias"] = torch.full((64,), -100.0)
     distance = load_perceptual_distance(str(save_weights(silent, tmp_path / "silent.safetensors")))
     image = images(0).requires_grad_()
-    distance(image, images(1)).sum().backward()
+    value = distance(image, images(1)).sum()
+    assert value.isfinite()
+    value.backward()
     assert image.grad.isfinite().all()
 
 
