@@ -116,6 +116,40 @@ def read_clips(source: BinaryIO | Path | str, requests: Sequence[ClipRequest]) -
     return clips
 
 
+def read_end(source: Path, frames: int, fps: float, *, height: int, width: int) -> Frames:
+    """Decodes the last frames of a video at a rate.
+
+    Args:
+        source: the file.
+        frames: how many.
+        fps: frames per second of the result; each wanted time gets the nearest frame.
+        height: pixels, scaled to cover and cropped around the centre.
+        width: likewise.
+
+    Returns:
+        uint8 [T, H, W, 3].
+
+    Raises:
+        ValueError: the video is too short, or cannot be decoded.
+    """
+    import av
+
+    try:
+        with av.open(str(source)) as container:
+            if not container.streams.video:
+                raise ValueError("no video stream in the file")
+            stream = container.streams.video[0]
+            spans = [(p.pts, p.pts + (p.duration or 0)) for p in container.demux(stream) if p.pts is not None]
+            first = min((begin for begin, _ in spans), default=0) * stream.time_base
+            end = max((stop for _, stop in spans), default=0) * stream.time_base
+    except av.FFmpegError as error:
+        raise ValueError(f"the video cannot be read: {error}") from error
+    start = end - frames / Fraction(fps).limit_denominator(1001)
+    if start < first:
+        raise ValueError(f"{frames} frames at {fps:g} a second do not fit into the video's {float(end - first):.3f} s")
+    return read_clip(source, start, end, frames, fps, height=height, width=width)
+
+
 def _fill(
     decoded: Any,
     time_base: Fraction,
