@@ -72,7 +72,10 @@ class VideoModel:
         """
         if height % self.grid or width % self.grid:
             raise ValueError(f"{height}x{width} pixels: both have to be multiples of {self.grid}")
-        return self.autoencoder.config.latent_shape(frames, height, width)
+        shape = self.autoencoder.config.latent_shape(frames, height, width)
+        if frames > 1 and shape[1] == 1:
+            raise ValueError(f"{frames} frames make one latent frame, which decodes as an image; take 1 or more")
+        return shape
 
     def untrained(self, seed: int) -> MMDiT:
         """A transformer of the same configuration with the weights that training starts from."""
@@ -123,4 +126,4 @@ def fit_picture(picture: Frames, height: int, width: int) -> Frames:
     if picture.shape[:2] == (height, width):
         return picture
     fitted = ImageOps.fit(Image.fromarray(picture), (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(fitted)
+    return np.array(fitted)

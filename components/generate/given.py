@@ -84,7 +84,7 @@ def _picture(path: Path, shape: VideoShape) -> Frames:
 
     try:
         with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB"))
+            picture = np.array(image.convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise ZoetropeError(f"{path}: not an image that can be read ({error})", "give a PNG or JPEG") from error
     return fit_picture(picture, shape.height, shape.width)[None]
