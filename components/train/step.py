@@ -202,6 +202,12 @@ def _require_parent(parent: Mapping[str, Any], config: TrainStageConfig) -> None
             f"{config.name}: model.mmdit.{name} is {ours[name]}, the parent checkpoint has {theirs.get(name)}",
             "train the stages before it again with the same model, or restore the old value",
         )
+    signs = config.flow.velocity, parent["config"]["flow"].get("velocity", "released")
+    if signs[0] != signs[1]:
+        raise ZoetropeError(
+            f"{config.name}: model.flow.velocity is {signs[0]}, the parent checkpoint predicts {signs[1]} velocities",
+            f"the two have opposite signs: set model.flow.velocity to {signs[1]}, or train from the start",
+        )
     if parent["config"]["mmdit"]["cond_embed"] and not config.stage.takes_images:
         raise ZoetropeError(
             f"{config.name}.conditions: the parent checkpoint takes images, this stage gives it none",
