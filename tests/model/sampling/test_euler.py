@@ -18,7 +18,7 @@ SHAPE = (2, 3, 4, 4)
 def test_given_frames_are_kept_bit_for_bit(tools, kind, head, tail):
     generator = torch.Generator().manual_seed(3)
     frames = {name: torch.randn(1, 2, 1, 4, 4, generator=generator) for name in ("head", "tail")}
-    frames["head"][0, 0, 0, 0, 0] = -0.0  # which an addition would lose
+    frames["head"][0, :, 0, 0] = -0.0  # which an addition of +0.0 would lose
     model, visual = tools.random_model(tools.SMALL, 0.2), VisualCondition([kind], frames)
     out = sample_latents(model, SamplerConfig(steps=2), FlowConfig(), tools.text(1), SHAPE, [1], visual=visual)
     for place, name, expected in ((0, "head", head), (-1, "tail", tail)):
