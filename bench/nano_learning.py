@@ -31,7 +31,7 @@ from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
 from zoetrope.model.data.loader import LatentBatch
 from zoetrope.model.mmdit.model import MMDiT
-from zoetrope.model.sampler import TextCondition, sample_latents
+from zoetrope.model.sampling import TextCondition, sample_latents
 from zoetrope.model.stages import stage_config
 from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders, pad_text
 from zoetrope.model.training.autoencoder import latent_statistics, to_pixels, train_autoencoder
@@ -77,7 +77,8 @@ class Latents:
         """Samples by position."""
         rows = list(indices)
         t5, length = pad_text([self.t5[row] for row in rows])
-        return LatentBatch(self.latent[rows], self.head[rows], self.tail[rows], t5, length, self.clip[rows], (), ())
+        references = {"head": self.head[rows], "tail": self.tail[rows]}
+        return LatentBatch(self.latent[rows], references, t5, length, self.clip[rows], (), ())
 
 
 class Printer:
@@ -206,7 +207,8 @@ class Bench:
         prompts = [prompts[index % len(prompts)] for index in range(count)]
         shape = self.autoencoder.config.latent_shape(FRAMES, size, size)
         t5, clip = self.text.encode_text([prompt["prompt"] for prompt in prompts])
-        condition = TextCondition(t5, clip, *self.text.null())
+        null_t5, null_clip = self.text.null()
+        condition = TextCondition(t5, clip, [null_t5] * count, null_clip.expand(count, -1))
         seeds = range(1000, 1000 + count)
         sampler = GenerateConfig().sampler
         latent = sample_latents(transformer.eval(), sampler, self.model.flow, condition, shape, seeds)

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from zoetrope.infra.config import StrictModel
+from zoetrope.model.conditions import ReferenceLength, reference_frames
+from zoetrope.model.text import TextMode
 
 MEGABYTE = 1_000_000
 
@@ -43,6 +45,8 @@ class TextConfig(StrictModel):
         t5_folder: local folder of a T5 encoder and its tokenizer (`folders` only).
         clip_folder: local folder of a CLIP text encoder and its tokenizer (`folders` only).
         t5_tokens: captions are cut after this many T5 tokens.
+        mode: `ragged` keeps each caption's own length, `padded` fills up to `t5_tokens` and lets the padding take
+            part, as Open-Sora 2.0's released weights know it. One cannot be made from the other.
     """
 
     kind: Literal["tiny", "folders"] = "tiny"
@@ -50,6 +54,7 @@ class TextConfig(StrictModel):
     t5_folder: str = ""
     clip_folder: str = ""
     t5_tokens: int = Field(default=512, gt=0)
+    mode: TextMode = "ragged"
 
 
 class EncodeConfig(StrictModel):
@@ -59,6 +64,9 @@ class EncodeConfig(StrictModel):
         name: name of the dataset; versions are tagged `NAME-v1`, `NAME-v2`, ...
         buckets: shapes of training samples; every clip that is long enough is encoded for each of them.
         text: the text encoders.
+        references: what is encoded by itself besides the first and the last frame of a clip, for video to video:
+            `short` takes 32 frames of each end, `long` 64, and one more where the bucket's frames are odd. A bucket
+            that is not longer than a reference does without it.
         dtype: dtype of the latents and text embeddings in the shards.
         shard_megabytes: a shard is closed before it would grow beyond this (10^6 bytes).
         batch_size: clips per pass of the autoencoder; a fixed number, because kernels are chosen by shape.
@@ -72,6 +80,7 @@ class EncodeConfig(StrictModel):
         BucketConfig(height=64, width=64, frames=16, fps=8.0),
     )
     text: TextConfig = TextConfig()
+    references: tuple[ReferenceLength, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
     shard_megabytes: int = Field(default=512, gt=0, le=512)
     batch_size: int = Field(default=4, gt=0)
@@ -85,3 +94,12 @@ class EncodeConfig(StrictModel):
         if not names or len(set(names)) != len(names):
             raise ValueError(f"give at least one bucket, each with its own name; got {names}")
         return buckets
+
+    @field_validator("references")
+    @classmethod
+    def _ordered(cls, references: tuple[ReferenceLength, ...]) -> tuple[ReferenceLength, ...]:
+        return tuple(sorted(set(references), reverse=True))
+
+    def references_of(self, bucket: BucketConfig) -> tuple[ReferenceLength, ...]:
+        """The references that are encoded for a bucket."""
+        return tuple(name for name in self.references if reference_frames(name, bucket.frames) < bucket.frames)

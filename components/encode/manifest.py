@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zoetrope.components.encode.config import BucketConfig
+from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.jobs import EncodedClip
 from zoetrope.infra.references import Reference, digest_json
 
@@ -43,8 +43,8 @@ def index_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
     return pyarrow.Table.from_pylist([{name: row[name] for name in INDEX_COLUMNS} for row in ordered], schema=schema)
 
 
-def bucket_entries(buckets: Sequence[BucketConfig], shapes: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
-    """The manifest's `buckets`."""
+def bucket_entries(config: EncodeConfig, shapes: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
+    """The manifest's `buckets`; `references` stands in those that hold longer references than single frames."""
     return [
         {
             "name": bucket.name,
@@ -53,8 +53,9 @@ def bucket_entries(buckets: Sequence[BucketConfig], shapes: Mapping[str, Sequenc
             "frames": bucket.frames,
             "fps": bucket.fps,
             "latent": list(shapes[bucket.name]),
+            **({"references": list(names)} if (names := config.references_of(bucket)) else {}),
         }
-        for bucket in buckets
+        for bucket in config.buckets
     ]
 
 

@@ -10,6 +10,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import Store, put_file_content
 from zoetrope.model.data.shards import RawTensor, write_tensors
+from zoetrope.model.text import T5_MAX_TOKENS
 
 TINY_T5, TINY_CLIP = "t5", "clip"  # folders that the tiny encoders are written to
 
@@ -32,10 +33,16 @@ def encoder_folders(config: TextConfig, tiny: Path) -> tuple[Path, Path]:
     return folders
 
 
-def text_section(folders: tuple[Path, Path], null: tuple[RawTensor, RawTensor], context: StepContext) -> dict[str, Any]:
-    """Stores the encoders and the embeddings of the empty caption; returns the manifest's `text`."""
+def text_section(
+    config: TextConfig, folders: tuple[Path, Path], null: tuple[RawTensor, RawTensor], context: StepContext
+) -> dict[str, Any]:
+    """Stores the encoders and the embeddings of the empty caption; returns the manifest's `text`.
+
+    `t5_tokens` stands in it where it is not the usual limit: whoever samples has to embed as training did.
+    """
     return {
-        "mode": "ragged",
+        "mode": config.mode,
+        **({"t5_tokens": config.t5_tokens} if config.t5_tokens != T5_MAX_TOKENS else {}),
         "t5": _stored(context.store, folders[0]),
         "clip": _stored(context.store, folders[1]),
         "null_t5": _stored_tensor(context, "t5", null[0]),

@@ -31,6 +31,7 @@ from zoetrope.components.encode.jobs import (
 )
 from zoetrope.infra.store import open_store
 from zoetrope.model.autoencoders import load_autoencoder
+from zoetrope.model.conditions import reference_frames
 from zoetrope.model.data.shards import RawTensor, raw_tensor
 from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders
 from zoetrope.model.video import ClipRequest, read_clips
@@ -71,7 +72,7 @@ class Encoder:
         for at in range(len(self.setup.config.buckets)):
             clips = [clip for clip in readable if at in clip.buckets]
             pictures = [frames[clip.clip_id][clip.buckets.index(at)] for clip in clips]
-            for clip, latents in zip(clips, self._latents(pictures), strict=True):
+            for clip, latents in zip(clips, self._latents(pictures, at), strict=True):
                 parts[clip.clip_id][at] = latents
         return EncodedSource(
             tuple(self._encoded(clip, parts[clip.clip_id]) for clip in readable),
@@ -102,17 +103,25 @@ class Encoder:
         return ClipRequest(clip.start, clip.end, shape.frames, shape.fps, shape.height, shape.width, clip.crop)
 
     @torch.inference_mode()
-    def _latents(self, clips: Sequence[Frames]) -> Iterator[dict[str, Tensor]]:
-        """head [C, 1, h, w], latent [C, T, h, w], tail [C, 1, h, w] of clips uint8 [T, H, W, 3], normalised."""
-        size = self.setup.config.batch_size
+    def _latents(self, clips: Sequence[Frames], bucket: int) -> Iterator[dict[str, Tensor]]:
+        """head [C, 1, h, w], latent [C, T, h, w], tail [C, 1, h, w] of clips uint8 [T, H, W, 3], normalised.
+
+        Longer references of both ends follow where the configuration asks for them.
+        """
+        config = self.setup.config
+        size, shape = config.batch_size, config.buckets[bucket]
+        lengths = {name: reference_frames(name, shape.frames) for name in config.references_of(shape)}
         for first in range(0, len(clips), size):
             group = list(clips[first : first + size])
             filled = np.stack(group + group[-1:] * (size - len(group)))
             video = torch.from_numpy(filled).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
             ends = self._encode(torch.cat([video[:, :, :1], video[:, :, -1:]]))
             latents = self._encode(video)
+            longer = {f"head_{name}": self._encode(video[:, :, :count]) for name, count in lengths.items()}
+            longer |= {f"tail_{name}": self._encode(video[:, :, -count:]) for name, count in lengths.items()}
             for at in range(len(group)):
-                yield {"head": ends[at], "latent": latents[at], "tail": ends[size + at]}
+                single = {"head": ends[at], "latent": latents[at], "tail": ends[size + at]}
+                yield single | {name: latent[at] for name, latent in longer.items()}
 
     def _encode(self, video: Tensor) -> Tensor:
         latent: Tensor = self.autoencoder.encode(video.contiguous())
@@ -166,4 +175,4 @@ def _text_encoders(setup: WorkerSetup) -> TextEncoders:
             part.rename(t5.parent)
         except OSError:  # another process was faster
             shutil.rmtree(part)
-    return load_text_encoders(t5, clip, max_tokens=text.t5_tokens)
+    return load_text_encoders(t5, clip, max_tokens=text.t5_tokens, mode=text.mode)

@@ -114,7 +114,8 @@ def _squared_error(model: MMDiT, flow: FlowConfig, batch: LatentBatch, noise: Te
     condition = None
     if model.config.cond_embed:
         kinds = [TEXT_TO_VIDEO] * count
-        condition = patchify(condition_latents(kinds, batch.head.float(), batch.tail.float(), frames), patch)
+        references = {name: reference.float() for name, reference in batch.references.items()}
+        condition = patchify(condition_latents(kinds, references, frames), patch)
     velocity = model(
         patchify(noisy, patch),
         image_ids(count, frames, height, width, patch),

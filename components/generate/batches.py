@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from zoetrope.components.generate.models import VideoModel, choose_bucket, load_video_model
+from zoetrope.components.generate.models import choose_bucket, load_video_model
 from zoetrope.components.generate.prompts import HELD_OUT, Prompt
 from zoetrope.infra.store import get_json, open_store, put_file_content
-from zoetrope.model.sampler import SamplerConfig
+from zoetrope.model.sampling import SamplerConfig
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from numpy import uint8
 
     from zoetrope.model.mmdit.model import MMDiT
-    from zoetrope.model.sampler import ImageCondition
+    from zoetrope.model.sampling import VisualCondition
+    from zoetrope.model.video_model import VideoModel
 
 TRAINED, UNTRAINED = "trained", "untrained"
 TEXT_TO_VIDEO, HEAD = "t2v", "i2v_head"
@@ -88,21 +89,21 @@ def sample_batch(batch: Batch) -> list[Sampled]:
     """
     import torch
 
-    from zoetrope.components.generate.sampling import VideoShape, embed_prompts, sample_videos
+    from zoetrope.components.generate.sampling import VideoShape, sample_videos
     from zoetrope.model.video import write_video
 
     setup = batch.setup
     torch.set_num_threads(setup.threads)
     model = _model(setup.checkpoint, setup.store, setup.work)
-    shape = VideoShape.of_bucket(choose_bucket(model.dataset, setup.bucket))
+    shape = VideoShape.of_bucket(choose_bucket(_dataset(setup), setup.bucket))
     videos = sample_videos(
         model,
         model.transformer if batch.model == TRAINED else _untrained(setup),
         setup.sampler,
         shape,
-        embed_prompts(model, [prompt.text for prompt in batch.prompts]),
+        model.embed([prompt.text for prompt in batch.prompts]),
         [prompt.seed for prompt in batch.prompts],
-        image=_heads(model, setup, batch.clips) if batch.condition == HEAD else None,
+        visual=_heads(setup, batch.clips) if batch.condition == HEAD else None,
     )
     store, sampled = open_store(setup.store), []
     for index, video in enumerate(videos):
@@ -125,11 +126,19 @@ def _untrained(setup: SamplingSetup) -> MMDiT:
     return _model(setup.checkpoint, setup.store, setup.work).untrained(setup.untrained_seed)
 
 
-def _heads(model: VideoModel, setup: SamplingSetup, clips: Sequence[int]) -> ImageCondition:
+@lru_cache(maxsize=1)
+def _dataset(setup: SamplingSetup) -> dict[str, Any]:
+    """The manifest of the dataset that the checkpoint was trained on."""
+    store = open_store(setup.store)
+    dataset: dict[str, Any] = get_json(store, get_json(store, setup.checkpoint)["dataset"])
+    return dataset
+
+
+def _heads(setup: SamplingSetup, clips: Sequence[int]) -> VisualCondition:
     """First frames of held-out clips."""
     from zoetrope.components.generate.sampling import head_condition
     from zoetrope.model.data.loader import LatentDataset
 
     store = open_store(setup.store)
-    dataset = LatentDataset.open(model.dataset, store.read, setup.bucket, HELD_OUT)
-    return head_condition(dataset.batch(clips).head.float())
+    dataset = LatentDataset.open(_dataset(setup), store.read, setup.bucket, HELD_OUT)
+    return head_condition(dataset.batch(clips).references["head"].float())

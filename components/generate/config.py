@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from zoetrope.infra.config import StrictModel
-from zoetrope.model.sampler import SamplerConfig
+from zoetrope.model.sampling import SamplerConfig
 
 
 class GenerateConfig(StrictModel):
@@ -34,7 +34,12 @@ class GenerateConfig(StrictModel):
     bucket: str = ""
     seed: int = Field(default=1000, ge=0)
     sampler: SamplerConfig = SamplerConfig(
-        steps=20, text_guidance=4.0, image_guidance=2.0, oscillation_text=False, batch_size=16
+        steps=20,
+        text_guidance=4.0,
+        image_guidance=2.0,
+        oscillation_text=False,
+        batch_size=16,
+        batched_forwards=True,  # a small model on a CPU is faster so
     )
     workers: int = Field(default=2, ge=1, le=64)
     threads: int = Field(default=1, ge=1)

@@ -1,9 +1,8 @@
-"""A checkpoint with all it needs to make videos: transformer, autoencoder, text encoders."""
+"""Checkpoints: what they name, and everything of them loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,75 +11,11 @@ from zoetrope.infra.references import Reference
 from zoetrope.infra.store import Store, get_json
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
-    from numpy import uint8
 
-    from zoetrope.model.autoencoders.interface import VideoAutoencoder
-    from zoetrope.model.flow import FlowConfig
-    from zoetrope.model.mmdit.model import MMDiT
-    from zoetrope.model.text import TextEncoders
+    from zoetrope.model.video_model import VideoModel
 
 CHECKPOINT_SCHEMA = "zoetrope.checkpoint.v1"
-
-
-@dataclass(frozen=True)
-class VideoModel:
-    """A checkpoint, loaded.
-
-    Attributes:
-        transformer: predicts the velocity.
-        flow: the flow that it was trained on.
-        autoencoder: between pixels and latents.
-        latent_mean: [C, 1, 1, 1], subtracted from latents before training.
-        latent_std: [C, 1, 1, 1], latents were divided by it.
-        text: the text encoders that the dataset was encoded with.
-        dataset: the `zoetrope.dataset.v1` manifest.
-    """
-
-    transformer: MMDiT
-    flow: FlowConfig
-    autoencoder: VideoAutoencoder
-    latent_mean: torch.Tensor
-    latent_std: torch.Tensor
-    text: TextEncoders
-    dataset: Mapping[str, Any]
-
-    def untrained(self, seed: int) -> MMDiT:
-        """A transformer of the same configuration with the weights that training starts from."""
-        from zoetrope.model.mmdit.model import MMDiT
-
-        return MMDiT(self.transformer.config).initialise(seed).eval().requires_grad_(False)
-
-    def decode(self, latent: torch.Tensor) -> npt.NDArray[uint8]:
-        """Pixels of normalised latents: [B, C, T', H', W'] -> uint8 [B, T, H, W, 3]."""
-        import torch
-
-        with torch.inference_mode():
-            video = self.autoencoder.decode(latent * self.latent_std + self.latent_mean)
-        pixels = ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        frames: npt.NDArray[uint8] = pixels.permute(0, 2, 3, 4, 1).contiguous().numpy()
-        return frames
-
-    def encode_image(self, path: Path, height: int, width: int) -> torch.Tensor:
-        """Normalised latent of an image, scaled to cover the size and cropped around the centre: [C, 1, H', W'].
-
-        Raises:
-            ZoetropeError: the file cannot be read as an image.
-        """
-        import numpy as np
-        import torch
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as image:
-                fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BILINEAR)
-        except (OSError, UnidentifiedImageError) as error:
-            raise ZoetropeError(f"{path}: not an image that can be read ({error})", "give a PNG or JPEG") from error
-        pixels = torch.from_numpy(np.asarray(fitted).copy()).permute(2, 0, 1).float() / 127.5 - 1
-        with torch.inference_mode():
-            latent = self.autoencoder.encode(pixels[None, :, None])[0]
-        return (latent - self.latent_mean) / self.latent_std
 
 
 def read_checkpoint(store: Store, reference: str) -> dict[str, Any]:
@@ -98,13 +33,16 @@ def read_checkpoint(store: Store, reference: str) -> dict[str, Any]:
     return manifest
 
 
-def load_video_model(checkpoint: Mapping[str, Any], store: Store, work: Path) -> VideoModel:
+def load_video_model(
+    checkpoint: Mapping[str, Any], store: Store, work: Path, device: torch.device | str = "cpu"
+) -> VideoModel:
     """Loads everything that a checkpoint names.
 
     Args:
         checkpoint: a `zoetrope.checkpoint.v1` manifest.
         store: where weights lie.
         work: folder for local copies.
+        device: where it runs.
 
     Raises:
         ZoetropeError: its weights do not fit.
@@ -116,29 +54,30 @@ def load_video_model(checkpoint: Mapping[str, Any], store: Store, work: Path) ->
     from zoetrope.model.flow import FlowConfig
     from zoetrope.model.mmdit.config import MMDiTConfig
     from zoetrope.model.mmdit.model import MMDiT
-    from zoetrope.model.text import load_text_encoders
+    from zoetrope.model.text import T5_MAX_TOKENS, load_text_encoders
+    from zoetrope.model.video_model import VideoModel
 
-    dataset = get_json(store, checkpoint["dataset"])
+    text = get_json(store, checkpoint["dataset"])["text"]
     autoencoder = get_json(store, checkpoint["autoencoder"])
     try:
         transformer = MMDiT(make_config(MMDiTConfig, checkpoint["config"]["mmdit"]))
         load_weights(transformer, _fetch(store, checkpoint["weights"], work / "transformer.safetensors"))
+        weights = _fetch(store, autoencoder["weights"], work / "autoencoder.safetensors")
         return VideoModel(
-            transformer=transformer.eval().requires_grad_(False),
+            transformer=transformer.to(device).eval().requires_grad_(False),
             flow=make_config(FlowConfig, checkpoint["config"]["flow"]),
             autoencoder=load_autoencoder(
-                autoencoder["kind"],
-                autoencoder["config"],
-                _fetch(store, autoencoder["weights"], work / "autoencoder.safetensors"),
-                autoencoder.get("tiling"),
-            ),
+                autoencoder["kind"], autoencoder["config"], weights, autoencoder.get("tiling")
+            ).to(device),
             latent_mean=torch.tensor(autoencoder["latent_mean"]).view(-1, 1, 1, 1),
             latent_std=torch.tensor(autoencoder["latent_std"]).view(-1, 1, 1, 1),
             text=load_text_encoders(
-                _fetch_folder(store, dataset["text"]["t5"], work / "t5"),
-                _fetch_folder(store, dataset["text"]["clip"], work / "clip"),
+                _fetch_folder(store, text["t5"], work / "t5"),
+                _fetch_folder(store, text["clip"], work / "clip"),
+                max_tokens=text.get("t5_tokens", T5_MAX_TOKENS),
+                mode=text.get("mode", "ragged"),
+                device=device,
             ),
-            dataset=dataset,
         )
     except ValueError as error:
         raise ZoetropeError(f"generate: {error}", "the checkpoint and the code do not fit; train it again") from error

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoetrope.components.generate.models import VideoModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.model.conditions import HEAD
-from zoetrope.model.sampler import ImageCondition, SamplerConfig, TextCondition, sample_latents
+from zoetrope.model.data.aspects import nominal_area, picture_size
+from zoetrope.model.sampling import SamplerConfig, TextCondition, VisualCondition, sample_latents
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
-    from numpy import uint8
 
-    from zoetrope.model.autoencoders import AutoencoderConfig
     from zoetrope.model.mmdit.model import MMDiT
+    from zoetrope.model.video_model import Frames, VideoModel
 
 
 @dataclass(frozen=True)
@@ -29,46 +27,54 @@ class VideoShape:
         width: pixels.
         frames: frames.
         fps: frames per second.
-        latent: (C, T', H', W') of the latent.
     """
 
     height: int
     width: int
     frames: int
     fps: float
-    latent: tuple[int, int, int, int]
 
     @classmethod
     def of_bucket(cls, bucket: Mapping[str, Any]) -> VideoShape:
         """The shape of a dataset bucket."""
-        channels, time, height, width = bucket["latent"]
-        return cls(bucket["height"], bucket["width"], bucket["frames"], bucket["fps"], (channels, time, height, width))
+        return cls(bucket["height"], bucket["width"], bucket["frames"], bucket["fps"])
 
-    def with_frames(self, frames: int, autoencoder: AutoencoderConfig) -> VideoShape:
-        """The same size with another number of frames.
+    def changed(self, frames: int, resolution: str, aspect: str, grid: int) -> VideoShape:
+        """Another shape at the same rate; what is 0 or empty stays.
+
+        Args:
+            frames: number of frames.
+            resolution: nominal, e.g. `256px`.
+            aspect: width to height, e.g. `16:9`.
+            grid: pixels that height and width are multiples of.
 
         Raises:
-            ZoetropeError: the autoencoder does not take it; the message names the nearest that it does.
+            ZoetropeError: a resolution or an aspect that is none.
+        """
+        height, width = self.height, self.width
+        if resolution or aspect:
+            try:
+                area = nominal_area(resolution) if resolution else height * width
+                height, width = picture_size(area, aspect or f"{width}:{height}", grid, adjust=False)
+            except ValueError as error:
+                raise ZoetropeError(f"generate: {error}", "e.g. --resolution 256px --aspect 16:9") from error
+        return VideoShape(height, width, frames or self.frames, self.fps)
+
+    def latent(self, model: VideoModel) -> tuple[int, int, int, int]:
+        """(C, T', H', W') of the latent.
+
+        Raises:
+            ZoetropeError: the model's autoencoder refuses the shape.
         """
         try:
-            latent = autoencoder.latent_shape(frames, self.height, self.width)
+            return model.latent_shape(self.frames, self.height, self.width)
         except ValueError as error:
-            raise ZoetropeError(str(error), f"take {autoencoder.nearest_frames(frames)} frames") from error
-        return replace(self, frames=frames, latent=latent)
+            raise ZoetropeError(f"generate: {error}", "change --frames, --resolution or --aspect") from error
 
 
-def embed_prompts(model: VideoModel, prompts: Sequence[str]) -> TextCondition:
-    """Embeddings of prompts; equal prompts are embedded once."""
-    distinct = sorted(set(prompts))
-    t5, clip = model.text.encode_text(distinct)
-    null_t5, null_clip = model.text.null()
-    rows = [distinct.index(prompt) for prompt in prompts]
-    return TextCondition([t5[row] for row in rows], clip[rows], null_t5, null_clip)
-
-
-def head_condition(head: torch.Tensor) -> ImageCondition:
+def head_condition(head: torch.Tensor) -> VisualCondition:
     """Condition on the first frames, latents [B, C, 1, H', W']."""
-    return ImageCondition([HEAD] * len(head), head, head)
+    return VisualCondition([HEAD] * len(head), {"head": head})
 
 
 def sample_videos(
@@ -79,9 +85,9 @@ def sample_videos(
     text: TextCondition,
     seeds: Sequence[int],
     *,
-    image: ImageCondition | None = None,
-    on_batch: Callable[[int], None] | None = None,
-) -> npt.NDArray[uint8]:
+    visual: VisualCondition | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Frames:
     """Samples and decodes one video for each prompt.
 
     Args:
@@ -91,20 +97,21 @@ def sample_videos(
         shape: size of the videos.
         text: the prompts, embedded.
         seeds: one for each prompt.
-        image: given first frames.
-        on_batch: told the number of finished videos.
+        visual: given frames.
+        on_step: told (steps done, steps in all).
 
     Returns:
         uint8 [B, T, H, W, 3].
 
     Raises:
-        ZoetropeError: the checkpoint takes no images.
+        ZoetropeError: the checkpoint takes no images, or cannot make this shape.
     """
     import numpy as np
 
+    latent_shape = shape.latent(model)
     try:
         latents = sample_latents(
-            transformer, sampler, model.flow, text, shape.latent, seeds, image=image, on_batch=on_batch
+            transformer, sampler, model.flow, text, latent_shape, seeds, visual=visual, on_step=on_step
         )
     except ValueError as error:
         raise ZoetropeError(f"generate: {error}", "check the settings of generate.sampler") from error

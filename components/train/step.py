@@ -21,6 +21,7 @@ from zoetrope.infra.launch import run_local
 from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import Store, get_json, put_json
+from zoetrope.model.data.loader import reference_names
 
 AUTOENCODER = "zoetrope.autoencoder.v1"
 CHECKPOINT = "zoetrope.checkpoint.v1"
@@ -128,7 +129,9 @@ def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: St
     manifest = _product(context.store, dataset, DATASET)
     _require_bucket(manifest, config)
     if parent:
-        _require_parent(_product(context.store, parent, CHECKPOINT), config)
+        manifest_of_parent = _product(context.store, parent, CHECKPOINT)
+        _require_parent(manifest_of_parent, config)
+        _require_text_mode(manifest, get_json(context.store, manifest_of_parent["dataset"]), config.name)
     settings = config.model_dump(mode="json")
     inputs = {"dataset": dataset, "parent": parent}
     result = _run("stage", settings, inputs, config.workers, context)
@@ -224,11 +227,25 @@ def _require_bucket(dataset: Mapping[str, Any], config: TrainStageConfig) -> Non
             f"choose from {', '.join(sorted(buckets))}, or add it to encode.buckets",
         )
     channels = buckets[config.stage.bucket]["latent"][0]
+    try:
+        reference_names(dataset, config.stage.bucket, config.stage.drawn_conditions)
+    except ValueError as error:
+        raise ZoetropeError(f"{config.name}.conditions: {error}", "or take the v2v kinds out of the stage") from error
     if channels != config.mmdit.latent_channels:
         raise ZoetropeError(
             f"model.mmdit.in_channels: {config.mmdit.in_channels} means {config.mmdit.latent_channels} latent "
             f"channels, the dataset's autoencoder has {channels}",
             f"set it to {channels * config.mmdit.patch_size**2}",
+        )
+
+
+def _require_text_mode(dataset: Mapping[str, Any], of_parent: Mapping[str, Any], name: str) -> None:
+    ours, theirs = (str(manifest["text"].get("mode", "ragged")) for manifest in (dataset, of_parent))
+    if ours != theirs:
+        raise ZoetropeError(
+            f"{name}: the dataset's text is {ours}, the parent checkpoint learned {theirs} text",
+            f"one cannot be made from the other (released weights know padded text): encode the clips again with "
+            f"encode.text.mode {theirs}",
         )
 
 
@@ -241,6 +258,12 @@ def _require_parent(parent: Mapping[str, Any], config: TrainStageConfig) -> None
         raise ZoetropeError(
             f"{config.name}: model.mmdit.{name} is {ours[name]}, the parent checkpoint has {theirs.get(name)}",
             "train the stages before it again with the same model, or restore the old value",
+        )
+    signs = config.flow.velocity, parent["config"]["flow"].get("velocity", "released")
+    if signs[0] != signs[1]:
+        raise ZoetropeError(
+            f"{config.name}: model.flow.velocity is {signs[0]}, the parent checkpoint predicts {signs[1]} velocities",
+            f"the two have opposite signs: set model.flow.velocity to {signs[1]}, or train from the start",
         )
     if parent["config"]["mmdit"]["cond_embed"] and not config.stage.takes_images:
         raise ZoetropeError(

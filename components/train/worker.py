@@ -83,7 +83,7 @@ def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str
     stage = config.stage
     architecture = replace(config.mmdit, cond_embed=stage.takes_images)
     dataset = get_json(context.store, job.inputs["dataset"])
-    data = LatentDataset.open(dataset, context.store.read, stage.bucket, "train")
+    data = LatentDataset.open(dataset, context.store.read, stage.bucket, "train", stage.drawn_conditions)
     model = MMDiT(architecture).initialise(stage.seed)
     if job.inputs["parent"]:
         parent = get_json(context.store, job.inputs["parent"])["weights"]

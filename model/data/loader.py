@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from zoetrope.model.conditions import CONDITIONS, reference_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +27,8 @@ class LatentBatch:
 
     Attributes:
         latent: [B, C, T, H, W] the clip.
-        head: [B, C, 1, H, W] its first frame, encoded by itself.
-        tail: [B, C, 1, H, W] its last frame, encoded by itself.
+        references: name -> [B, C, L, H, W] frames at its ends, encoded by themselves: `head` and `tail` are its
+            first and last frame (L = 1), the others are those of `conditions` that were asked for.
         t5: [B, L, D] T5 embeddings of the captions, zero beyond each one's length.
         t5_length: [B] int64, number of tokens of each caption.
         clip: [B, D] pooled CLIP text embeddings.
@@ -35,8 +37,7 @@ class LatentBatch:
     """
 
     latent: Tensor
-    head: Tensor
-    tail: Tensor
+    references: Mapping[str, Tensor]
     t5: Tensor
     t5_length: Tensor
     clip: Tensor
@@ -61,10 +62,12 @@ class LatentDataset:
         rows: Sequence[Mapping[str, Any]],
         null_t5: Tensor,
         null_clip: Tensor,
+        references: Sequence[str],
     ) -> None:
         """Use `open`."""
         self._shards = shards
         self._bucket = bucket
+        self._references = tuple(references)
         self._shard_of = tuple(int(row["shard"]) for row in rows)
         self.clip_ids = tuple(str(row["clip_id"]) for row in rows)
         self.captions = tuple(str(row["caption"]) for row in rows)
@@ -72,7 +75,14 @@ class LatentDataset:
         self.null_clip = null_clip
 
     @classmethod
-    def open(cls, manifest: Mapping[str, Any], read: Read, bucket: str, split: str = "train") -> LatentDataset:
+    def open(
+        cls,
+        manifest: Mapping[str, Any],
+        read: Read,
+        bucket: str,
+        split: str = "train",
+        conditions: Iterable[str] = (),
+    ) -> LatentDataset:
         """Opens a dataset version.
 
         Args:
@@ -80,10 +90,11 @@ class LatentDataset:
             read: range read of the store that the manifest's URIs name.
             bucket: e.g. `64px_16f`.
             split: `train` or `held_out`.
+            conditions: kinds of `conditions.CONDITIONS` whose references are read, besides first and last frames.
 
         Raises:
-            ValueError: the manifest is of another kind, or there is no such sample; the message names the
-                buckets and splits that exist.
+            ValueError: the manifest is of another kind, or there is no such sample or reference; the message names
+                the buckets and splits, or references, that exist.
         """
         if manifest.get("schema") != "zoetrope.dataset.v1":
             raise ValueError(f"not a dataset manifest: its schema is {manifest.get('schema')!r}")
@@ -92,7 +103,8 @@ class LatentDataset:
         text = manifest["text"]
         null_t5 = _TensorFile(_uri(text["null_t5"]), read).tensors(["t5"])["t5"]
         null_clip = _TensorFile(_uri(text["null_clip"]), read).tensors(["clip"])["clip"]
-        return cls(shards, bucket, rows, null_t5, null_clip)
+        names = reference_names(manifest, bucket, conditions)
+        return cls(shards, bucket, rows, null_t5, null_clip, names)
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -105,8 +117,7 @@ class LatentDataset:
         texts = [sample["t5"] for sample in samples]
         return LatentBatch(
             latent=torch.stack([sample["latent"] for sample in samples]),
-            head=torch.stack([sample["head"] for sample in samples]),
-            tail=torch.stack([sample["tail"] for sample in samples]),
+            references={name: torch.stack([sample[name] for sample in samples]) for name in self._references},
             t5=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True),
             t5_length=torch.tensor([len(text) for text in texts]),
             clip=torch.stack([sample["clip"] for sample in samples]),
@@ -116,10 +127,38 @@ class LatentDataset:
 
     def _sample(self, index: int) -> dict[str, Tensor]:
         clip_id = self.clip_ids[index]
-        names = {name: f"{clip_id}/{self._bucket}/{name}" for name in ("latent", "head", "tail")}
+        names = {name: f"{clip_id}/{self._bucket}/{name}" for name in ("latent", *self._references)}
         names |= {name: f"{clip_id}/{name}" for name in ("t5", "clip")}
         tensors = self._shards[self._shard_of[index]].tensors(list(names.values()))
         return {name: tensors[full] for name, full in names.items()}
+
+
+def reference_names(manifest: Mapping[str, Any], bucket: str, conditions: Iterable[str]) -> list[str]:
+    """Names of the references of a bucket that some kinds of condition read; `head` and `tail` always are.
+
+    References that are not shorter than the bucket's videos are left out: nothing would be left to make.
+
+    Raises:
+        ValueError: the dataset does not hold one; the message says how to encode it.
+    """
+    wanted = {name for kind in conditions for name in CONDITIONS[kind].references} - {"head", "tail"}
+    found = ["head", "tail"]
+    entry: Mapping[str, Any] = {}
+    if wanted:
+        entry = next(each for each in manifest["buckets"] if each["name"] == bucket)
+    for name in sorted(wanted):
+        length = name.rpartition("_")[2]
+        if reference_frames(length, entry["frames"]) >= entry["frames"]:
+            continue
+        held = entry.get("references", ())
+        if length not in held:
+            raise ValueError(
+                f"dataset {manifest.get('name', '')!r} holds no {length} references in bucket {bucket!r} (there: "
+                f"{', '.join(held) or 'none'}), which video-to-video conditions need: encode it with "
+                f"encode.references [{length}]"
+            )
+        found.append(name)
+    return found
 
 
 class _TensorFile:

@@ -193,10 +193,12 @@ class StageConfig(LoopConfig):
 
     Attributes:
         bucket: dataset bucket to train on, e.g. `64px_16f`.
-        conditions: weight of each kind of condition (`conditions.GIVEN_FRAMES`); text to video alone builds the
-            model without cond_in.
+        conditions: weight of each kind of condition (`conditions.CONDITIONS`); text to video alone builds the
+            model without cond_in. Kinds that give more frames than a bucket has are not drawn there.
         optimizer: AdamW and schedule.
         text_dropout: probability that the T5 embedding becomes the null embedding, and, drawn apart, CLIP's.
+        exclude_given_frames: the loss leaves out the latent frames that a condition gives (`no_i2v_ref_loss` of the
+            released code, which is off there and has no effect).
         precision: what the model computes in; weights and loss stay in float32.
     """
 
@@ -204,6 +206,7 @@ class StageConfig(LoopConfig):
     conditions: dict[str, float] = field(default_factory=lambda: {TEXT_TO_VIDEO: 1.0})
     optimizer: OptimizerConfig = OptimizerConfig()
     text_dropout: float = SQRT_TENTH
+    exclude_given_frames: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -214,6 +217,11 @@ class StageConfig(LoopConfig):
             raise ValueError(f"text_dropout has to be in [0, 1), not {self.text_dropout}")
 
     @property
+    def drawn_conditions(self) -> tuple[str, ...]:
+        """Kinds of condition of a weight above 0, sorted."""
+        return tuple(sorted(kind for kind, weight in self.conditions.items() if weight > 0))
+
+    @property
     def takes_images(self) -> bool:
         """Whether some samples are given frames."""
-        return any(weight > 0 for kind, weight in self.conditions.items() if kind != TEXT_TO_VIDEO)
+        return any(kind != TEXT_TO_VIDEO for kind in self.drawn_conditions)

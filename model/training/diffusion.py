@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from zoetrope.model.conditions import condition_latents, draw_conditions
+from zoetrope.model.conditions import condition_latents, draw_conditions, fitting_weights, given_frames
 from zoetrope.model.flow import FlowConfig, flow_loss, noisy_sample_and_target, sample_time
 from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
@@ -28,13 +28,8 @@ class TrainingBatch(Protocol):
         ...
 
     @property
-    def head(self) -> Tensor:
-        """[B, C, 1, H, W]."""
-        ...
-
-    @property
-    def tail(self) -> Tensor:
-        """[B, C, 1, H, W]."""
+    def references(self) -> Mapping[str, Tensor]:
+        """Name -> [B, C, L, H, W], see `conditions`."""
         ...
 
     @property
@@ -108,8 +103,9 @@ class FlowObjective:
         t5, length, clip = drop_text(batch, self.data.null_t5, self.data.null_clip, stage.text_dropout, generator)
         condition = None
         if config.cond_embed:
-            kinds = draw_conditions(stage.conditions, count, generator)
-            condition = condition_latents(kinds, batch.head.float(), batch.tail.float(), frames)
+            references = {name: reference.float() for name, reference in batch.references.items()}
+            kinds = draw_conditions(fitting_weights(stage.conditions, references, frames), count, generator)
+            condition = condition_latents(kinds, references, frames)
         noisy, target = noisy_sample_and_target(self.flow, latent, noise, time)
         return self._loss(model, config.patch_size, noisy, target, time, (t5, length, clip), condition)
 
@@ -138,7 +134,11 @@ class FlowObjective:
                 cond=None if condition is None else patchify(condition, patch).to(device),
                 txt_len=None if bool((length == t5.shape[1]).all()) else length.to(device),
             )
-        return flow_loss(prediction, patchify(target, patch).to(device))
+        mask = None
+        if condition is not None and self.stage.exclude_given_frames:
+            tokens = height * width // patch**2  # of a frame
+            mask = ~given_frames(condition).repeat_interleave(tokens, dim=1)[..., None].to(device)
+        return flow_loss(prediction, patchify(target, patch).to(device), mask)
 
 
 def train_diffusion(

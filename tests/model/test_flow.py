@@ -1,11 +1,10 @@
-"""Flow matching: schedule, path, conditions, packing."""
-
-from collections import Counter
+"""Flow matching: schedule, path, loss, packing."""
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zoetrope.model.conditions import check_weights, condition_latents, draw_conditions
 from zoetrope.model.flow import (
     FlowConfig,
     flow_loss,
@@ -25,6 +24,25 @@ def test_time_shift_of_the_published_sizes(frames, side, alpha):
     assert time_shift((16, frames, side, side), 2) == pytest.approx(alpha, abs=0.005)
 
 
+@pytest.mark.parametrize(("rule", "alpha"), [("released_training", 5.33), ("released_inference", 6.60)])
+def test_the_released_rules_differ_without_patches(rule, alpha):
+    """The Video DC-AE at 768px, 128 frames: 24 x 24 latents, patch 1."""
+    assert time_shift((128, 32, 24, 24), 1, rule) == pytest.approx(alpha, abs=0.005)
+
+
+@given(st.integers(1, 40), st.integers(1, 100), st.integers(1, 100))
+def test_the_released_rules_agree_at_patch_two(frames, height, width):
+    shape = (16, frames, 2 * height, 2 * width)
+    assert time_shift(shape, 2, "released_training") == time_shift(shape, 2, "released_inference") > 0
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 50), st.integers(1, 2))
+def test_the_papers_rule_is_proportional_to_the_volume(frames, height, width, patch):
+    one = time_shift((16, 1, 2 * height, 2 * width), patch, "paper")
+    assert time_shift((16, 2 * frames, 2 * height, 6 * width), patch, "paper") == pytest.approx(6 * frames * one)
+    assert time_shift((16, 1, 32, 32), 2, "paper") == 1
+
+
 def test_shift_keeps_the_ends_and_moves_the_middle_to_noise():
     shifted = shift_time(torch.tensor([0.0, 0.5, 1.0]), 3.0)
     torch.testing.assert_close(shifted, torch.tensor([0.0, 0.75, 1.0]))
@@ -40,9 +58,10 @@ def test_training_times_are_shifted_and_repeatable():
     assert unshifted.median() == pytest.approx(0.5, abs=0.02)
 
 
-def test_velocity_is_the_derivative_of_the_path():
+@pytest.mark.parametrize("sigma_min", [1e-5, 0.0, 0.1])
+def test_velocity_is_the_derivative_of_the_path(sigma_min):
     clean, noise = torch.randn(2, 3, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0)).double()
-    config, time, step = FlowConfig(), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), 1e-4
+    config, time, step = FlowConfig(sigma_min=sigma_min), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), 1e-4
     before, velocity = noisy_sample_and_target(config, clean, noise, time)
     after, _ = noisy_sample_and_target(config, clean, noise, time + step)
     torch.testing.assert_close((after - before) / step, velocity, rtol=1e-4, atol=1e-6)
@@ -50,35 +69,60 @@ def test_velocity_is_the_derivative_of_the_path():
     torch.testing.assert_close(pure, noise)
 
 
+def test_the_papers_velocity_is_the_other_way_round():
+    clean, noise = torch.randn(2, 3, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    time = torch.tensor([0.1, 0.5, 0.9])
+    paper = FlowConfig(velocity="paper", sigma_min=0.0)
+    noisy, target = noisy_sample_and_target(paper, clean, noise, time)
+    t = time.view(-1, 1, 1, 1, 1)
+    assert torch.equal(noisy, (1 - t) * clean + (1 - (1 - t)) * noise)
+    assert torch.equal(target, clean - noise)
+
+
+def test_logit_normal_times_follow_mean_and_spread():
+    config = FlowConfig(shift=1.0, logit_mean=1.0, logit_std=0.5)
+    logits = torch.logit(sample_time(config, 8000, (4, 1, 8, 8), 2, torch.Generator().manual_seed(1)))
+    assert logits.mean() == pytest.approx(1.0, abs=0.02)
+    assert logits.std() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ({"velocity": "backwards"}, "velocity has to be one of released, paper, not 'backwards'"),
+        ({"shift_rule": "linear"}, "shift_rule has to be one of released_training, released_inference, paper"),
+        ({"inference_shift_rule": "linear"}, "not 'linear'"),
+        ({"sigma_min": 1.0}, r"sigma_min 1\.0 has to be in"),
+        ({"shift": -1.0}, "at least 0"),
+    ],
+)
+def test_conventions_that_do_not_exist_are_refused(mistake, message):
+    with pytest.raises(ValueError, match=message):
+        FlowConfig(**mistake)
+
+
+def test_a_masked_loss_is_the_mean_over_what_counts():
+    prediction = torch.tensor([[[1.0, 3.0], [100.0, float("nan")]]], requires_grad=True)
+    mask = torch.tensor([[[True], [False]]])
+    loss = flow_loss(prediction, torch.zeros(1, 2, 2), mask)
+    assert loss.item() == (1 + 9) / 2
+    loss.backward()
+    assert prediction.grad.tolist() == [[[1, 3], [0, 0]]]
+    assert flow_loss(prediction, torch.zeros(1, 2, 2), torch.zeros(1, 2, 1, dtype=torch.bool)).item() == 0
+
+
+@given(st.integers(0, 2**16))
+def test_a_mask_of_everything_is_no_mask(seed):
+    prediction, target = torch.randn(2, 3, 5, 2, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(
+        flow_loss(prediction, target, torch.ones(3, 5, 1, dtype=torch.bool)), flow_loss(prediction, target)
+    )
+
+
 def test_the_loss_is_taken_in_float32():
     loss = flow_loss(torch.full((4,), 300.0, dtype=torch.bfloat16), torch.zeros(4, dtype=torch.bfloat16))
     assert loss.dtype == torch.float32
     assert loss.item() == 90_000
-
-
-def test_conditions_give_frames_and_nothing_else():
-    head, tail = torch.full((4, 2, 1, 3, 3), 5.0), torch.full((4, 2, 1, 3, 3), 7.0)
-    condition = condition_latents(["t2v", "i2v_head", "i2v_tail", "i2v_loop"], head, tail, 4)
-    assert condition.shape == (4, 3, 4, 3, 3)
-    assert condition[:, 0, :, 0, 0].tolist() == [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 1]]
-    assert condition[:, 1, :, 0, 0].tolist() == [[0, 0, 0, 0], [5, 0, 0, 0], [0, 0, 0, 7], [5, 0, 0, 7]]
-    image = condition_latents(["i2v_head"], head[:1], tail[:1], 1)
-    assert not image.any()
-
-
-def test_conditions_are_drawn_by_weight():
-    drawn = Counter(draw_conditions({"t2v": 1, "i2v_head": 5, "i2v_tail": 0, "i2v_loop": 2}, 4000, torch.Generator()))
-    assert set(drawn) == {"t2v", "i2v_head", "i2v_loop"}
-    assert drawn["i2v_head"] / 4000 == pytest.approx(5 / 8, abs=0.03)
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [({"i2v": 1}, "unknown condition 'i2v'"), ({"t2v": -1}, "positive"), ({"t2v": 0}, "positive"), ({}, "positive")],
-)
-def test_condition_weights_are_checked(weights, message):
-    with pytest.raises(ValueError, match=message):
-        check_weights(weights)
 
 
 def test_packing_and_back():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
 from zoetrope.model.text import build_tiny_text_encoders, load_text_encoders, pad_text
 
@@ -59,6 +60,64 @@ def test_unknown_words_and_the_empty_caption(encoders):
     assert torch.equal(clip[0], null_clip)
     assert t5[1].isfinite().all()
     torch.testing.assert_close(t5[2], encoders.encode_text(["red"])[0][0])
+
+
+PROMPTS = ["", "red", "a red circle moving left", "a blue circle " * 9]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return build_tiny_text_encoders(tmp_path_factory.mktemp("parity"), CAPTIONS, seed=3)
+
+
+def direct(folders, ids):
+    """T5 and CLIP called as the library's user would, without any attention mask."""
+    t5 = T5EncoderModel.from_pretrained(folders[0]).eval()
+    clip = CLIPTextModel.from_pretrained(folders[1]).eval()
+    with torch.no_grad():
+        return t5(input_ids=ids[0]).last_hidden_state, clip(input_ids=ids[1]).pooler_output
+
+
+def test_padded_text_is_what_transformers_gives_for_filled_up_captions(folders):
+    """As the released code: 512 and 77 tokens, no attention mask, last hidden state and pooler output."""
+    ids = [
+        AutoTokenizer.from_pretrained(folder)(
+            PROMPTS, max_length=limit, padding="max_length", truncation=True, return_tensors="pt"
+        )["input_ids"]
+        for folder, limit in zip(folders, (512, 77), strict=True)
+    ]
+    assert [tuple(each.shape) for each in ids] == [(4, 512), (4, 77)]
+    expected_t5, expected_clip = direct(folders, ids)
+    encoders = load_text_encoders(*folders, mode="padded")
+    t5, clip = encoders.encode_text(PROMPTS)
+    assert torch.equal(torch.stack(t5), expected_t5)
+    assert torch.equal(clip, expected_clip)
+    null_t5, null_clip = encoders.null()
+    assert null_t5.shape == (512, 64)
+    torch.testing.assert_close(null_t5, expected_t5[0])
+    torch.testing.assert_close(null_clip, expected_clip[0])
+
+
+def test_ragged_text_is_what_transformers_gives_for_each_caption_alone(folders):
+    t5, clip = load_text_encoders(*folders, mode="ragged").encode_text(PROMPTS)
+    for prompt, ours_t5, ours_clip in zip(PROMPTS, t5, clip, strict=True):
+        ids = [AutoTokenizer.from_pretrained(folder)(prompt, return_tensors="pt")["input_ids"] for folder in folders]
+        expected_t5, expected_clip = direct(folders, ids)
+        assert torch.equal(ours_t5, expected_t5[0])
+        assert torch.equal(ours_clip, expected_clip[0])
+
+
+def test_the_modes_differ_for_t5_and_not_for_clip(folders):
+    """T5 sees the padding; CLIP is causal and pools at the end of the text, which stands before it."""
+    ragged_t5, ragged_clip = load_text_encoders(*folders).encode_text(["red"])
+    padded_t5, padded_clip = load_text_encoders(*folders, mode="padded").encode_text(["red"])
+    assert not torch.allclose(padded_t5[0][:2], ragged_t5[0], atol=1e-3)
+    torch.testing.assert_close(padded_clip, ragged_clip)
+
+
+def test_an_unknown_mode_is_refused(folders):
+    with pytest.raises(ValueError, match="text mode has to be one of ragged, padded, not 'masked'"):
+        load_text_encoders(*folders, mode="masked")
 
 
 def test_long_captions_are_cut(tmp_path):

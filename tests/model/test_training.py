@@ -16,7 +16,7 @@ from zoetrope.model.mmdit import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, to_pixels, train_autoencoder
 from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerConfig, StageConfig
-from zoetrope.model.training.diffusion import drop_text, train_diffusion
+from zoetrope.model.training.diffusion import FlowObjective, drop_text, train_diffusion
 from zoetrope.model.training.loop import Resume
 from zoetrope.model.training.optimizer import learning_rate
 from zoetrope.model.training.workers import Workers, batch_indices, generator_for
@@ -56,7 +56,8 @@ class Latents:
         text = torch.nn.functional.one_hot(kinds.long(), 4).float()
         frame = latent[:, :, :1]
         length = torch.full((len(indices),), 2)
-        return LatentBatch(latent, frame, frame, text[:, None].expand(-1, 2, -1), length, text, (), ())
+        ends = {"head": frame, "tail": frame}
+        return LatentBatch(latent, ends, text[:, None].expand(-1, 2, -1), length, text, (), ())
 
 
 @dataclass
@@ -116,6 +117,82 @@ def test_a_state_of_other_settings_is_not_resumed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(sink=Recorder(stop_at=40), resume=Resume(tmp_path, "digest"))
     assert run(resume=Resume(tmp_path, "other digest")).resumed_at == 0
+
+
+class Recording(torch.nn.Module):
+    """Notes what the model is called with; predicts 0 so that the loss is the target's square."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.calls = config, []
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, img, img_ids, txt, txt_ids, timesteps, y_vec, *, cond, txt_len):
+        self.calls.append({"img": img, "times": timesteps, "cond": cond, "txt_len": txt_len})
+        return img * self.weight
+
+
+class ReferencedLatents(Latents):
+    """Four latent frames with references of two; the given frames are worth 100, the others 0."""
+
+    def batch(self, indices):
+        batch = super().batch(indices)
+        latent = torch.zeros(len(indices), 2, 4, 4, 4)
+        latent[:, :, 0] = 100
+        ends = {"head": latent[:, :, :1], "tail": latent[:, :, -1:], "head_short": latent[:, :, :2]}
+        return replace(batch, latent=latent, references=ends)
+
+
+def objective(data, stage, rank=0, world=1):
+    return FlowObjective(MMDIT, data, stage, FlowConfig(), Workers(rank, world))
+
+
+@pytest.mark.parametrize(("kind", "given"), [("i2v_head", 1), ("v2v_head", 2), ("i2v_loop", 2), ("t2v", 0)])
+def test_given_frames_can_be_left_out_of_the_loss(kind, given):
+    stage = replace(STAGE, conditions={kind: 1.0, "i2v_tail": 0.0})
+    losses = {}
+    for exclude in (False, True):
+        model = Recording(MMDIT)
+        losses[exclude] = objective(ReferencedLatents(), replace(stage, exclude_given_frames=exclude))(model, 0).item()
+    mask = model.calls[0]["cond"].view(4, 4, 4, 12)[..., 0]  # [B, frames, tokens of a frame]
+    assert mask[:, :, 0].sum(dim=1).tolist() == [given] * 4
+    assert losses[False] > 2000  # one frame of four is 100 off
+    assert (losses[True] < 2) == (given > 0)
+    if not given:
+        assert losses[True] == losses[False]
+
+
+def test_ranks_draw_their_own_times_noise_and_conditions():
+    stage = replace(STAGE, batch_size=16, conditions={"t2v": 1.0, "i2v_head": 1.0})
+    calls = []
+    for rank in (0, 1):
+        model = Recording(MMDIT)
+        objective(ReferencedLatents(), stage, rank, 2)(model, 0)
+        calls += model.calls
+    assert not (calls[0]["times"] == calls[1]["times"]).any()
+    assert not torch.equal(calls[0]["img"], calls[1]["img"])
+    assert not torch.equal(calls[0]["cond"].flatten(1).any(1), calls[1]["cond"].flatten(1).any(1))
+
+
+def test_conditions_that_do_not_fit_are_not_drawn_and_stay_configured():
+    stage = replace(STAGE, conditions={"v2v_head_easy": 5.0, "i2v_head": 1.0})
+    before = dict(stage.conditions)
+    model = Recording(MMDIT)
+    objective(ReferencedLatents(), stage)(model, 0)
+    assert stage.conditions == before
+    assert model.calls[0]["cond"].view(4, 4, 4, 12)[:, 0, 0, 0].tolist() == [1, 1, 1, 1]
+
+
+def test_padded_text_goes_in_without_lengths():
+    """Every caption and the empty one have the same length: nothing is masked."""
+
+    class Padded(Latents):
+        null_t5 = torch.zeros(2, 4)
+
+    for data, masked in ((Padded(), False), (Latents(), True)):
+        model = Recording(MMDIT)
+        objective(data, replace(STAGE, text_dropout=0.9))(model, 0)
+        assert (model.calls[0]["txt_len"] is not None) == masked
 
 
 def test_averaged_weights_are_handed_on():

@@ -186,7 +186,45 @@ def test_latents_are_the_autoencoders_normalised(world: World, manifest: dict[st
     mean = torch.tensor(product["latent_mean"]).view(1, -1, 1, 1, 1)
     std = torch.tensor(product["latent_std"]).view(1, -1, 1, 1, 1)
     for name, part in {"latent": video, "head": video[:, :, :1], "tail": video[:, :, -1:]}.items():
-        torch.testing.assert_close(getattr(batch, name), (model.encode(part) - mean) / std)
+        torch.testing.assert_close(
+            {"latent": batch.latent, **batch.references}[name], (model.encode(part) - mean) / std
+        )
+
+
+def test_longer_references_are_encoded_by_themselves(world: World, manifest: dict[str, Any]) -> None:
+    """40 frames at 40 a second: 32 of each end apart; the short bucket does without."""
+    long = BucketConfig(height=32, width=32, frames=40, fps=40)
+    config = CONFIG.model_copy(update={"buckets": (SMALL, long), "references": ("short",)})
+    product = get_json(world.store, world.encode(config).product)
+    entries = {entry["name"]: entry for entry in product["buckets"]}
+    assert entries["32px_40f"]["references"] == ["short"] and "references" not in entries["32px_4f"]
+    dataset = LatentDataset.open(product, world.store.read, "32px_40f", conditions=["v2v_head", "v2v_tail"])
+    batch = dataset.batch([0])
+    path = world.store.local_path(world.videos["film0"].rpartition("@")[0])
+    weights = world.store.local_path(get_json(world.store, world.autoencoder)["weights"].rpartition("@")[0])
+    assert batch.clip_ids == ("c1",) and path is not None and weights is not None
+    autoencoder = get_json(world.store, world.autoencoder)
+    model = load_autoencoder(autoencoder["kind"], autoencoder["config"], weights)
+    frames = read_clip(path, Fraction(0), Fraction(1), 40, 40, height=32, width=32, crop=(0, 4, 48, 40))
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    mean, std = (torch.tensor(autoencoder[f"latent_{name}"]).view(1, -1, 1, 1, 1) for name in ("mean", "std"))
+    for name, part in {"head_short": video[:, :, :32], "tail_short": video[:, :, -32:]}.items():
+        torch.testing.assert_close(batch.references[name], (model.encode(part) - mean) / std)
+
+
+def test_the_padded_mode_is_recorded_and_fills_every_caption_up(world: World, manifest: dict[str, Any]) -> None:
+    assert manifest["text"]["mode"] == "ragged" and "t5_tokens" not in manifest["text"]
+    text = TextConfig(seed=3, mode="padded", t5_tokens=12)
+    product = get_json(world.store, world.encode(CONFIG.model_copy(update={"text": text})).product)
+    assert (product["text"]["mode"], product["text"]["t5_tokens"]) == ("padded", 12)
+    assert product["digest"] != manifest["digest"]
+    dataset = LatentDataset.open(product, world.store.read, "32px_4f")
+    batch = dataset.batch([0, 2])
+    assert batch.t5.shape[1] == 12 and batch.t5_length.tolist() == [12, 12]
+    assert dataset.null_t5.shape[0] == 12
+    ragged = LatentDataset.open(manifest, world.store.read, "32px_4f").batch([0, 2])
+    length = int(ragged.t5_length[0])
+    assert not torch.allclose(batch.t5[0, :length], ragged.t5[0, :length], atol=1e-3)  # the padding took part
 
 
 def test_captions_are_embedded_and_equal_ones_equally(world: World, manifest: dict[str, Any]) -> None:
@@ -217,8 +255,10 @@ def test_a_samples_latents_do_not_depend_on_other_clips(world: World, manifest: 
     ours = LatentDataset.open(manifest, world.store.read, "48px_8f")
     theirs = LatentDataset.open(other, fewer.store.read, "48px_8f")
     assert (ours.clip_ids, theirs.clip_ids) == (("c1", "c2"), ("c2",))
-    for name in ("latent", "head", "tail"):
-        assert torch.equal(getattr(ours.batch([1]), name), getattr(theirs.batch([0]), name))
+    left, right = ours.batch([1]), theirs.batch([0])
+    assert torch.equal(left.latent, right.latent)
+    for name in ("head", "tail"):
+        assert torch.equal(left.references[name], right.references[name])
 
 
 def test_another_caption_gives_another_digest(manifest: dict[str, Any], tmp_path: Path) -> None:
@@ -297,7 +337,8 @@ def test_a_causal_autoencoder_encodes_and_its_rule_is_the_buckets(world: World) 
     with torch.no_grad():
         for name, part in {"latent": video, "head": video[:, :, :1], "tail": video[:, :, -1:]}.items():
             expected = model.encode(part) * 0.476986
-            torch.testing.assert_close(getattr(batch, name), expected, atol=1e-5, rtol=1e-4)
+            found = batch.latent if name == "latent" else batch.references[name]
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     with pytest.raises(ZoetropeError, match=r"encode\.buckets, 32px_4f: 4 frames: .*the nearest is 5"):
         world.encode(autoencoder=autoencoder)
     with pytest.raises(ZoetropeError, match="unknown kind of autoencoder 'vq'"):

@@ -6,13 +6,14 @@ import av
 import pytest
 import torch
 
+from zoetrope.components.generate.opening import open_reference
 from zoetrope.components.generate.prompts import Prompt
-from zoetrope.components.generate.videos import generate_videos
+from zoetrope.components.generate.videos import VideoRequest, generate_videos
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import get_json, put_file_content, put_json
 from zoetrope.model.autoencoders import HunyuanVideoConfig, build_autoencoder
 from zoetrope.model.checkpoint import save_weights
-from zoetrope.model.sampler import SamplerConfig
+from zoetrope.model.sampling import SamplerConfig
 
 # 4x in space and 2x in time, the factors of the fixture's transformer
 CONFIG = HunyuanVideoConfig(latent_channels=4, widths=(4, 4, 8), temporal=(False, True), groups=4)
@@ -36,11 +37,15 @@ def test_videos_of_a_causal_autoencoder(checkpoint_store, tmp_path):
     changed = {"dataset": str(put_json(store, dataset)), "autoencoder": str(put_json(store, autoencoder))}
     checkpoint = str(put_json(store, manifest | changed))
     sampler, prompt = SamplerConfig(steps=2, batch_size=2), Prompt("p", 3)
+    opened = open_reference(checkpoint, store, tmp_path / "work", "cpu")
+
+    def draw(frames):
+        request = VideoRequest(frames=frames, sampler=sampler, threads=1)
+        generate_videos(opened, [prompt], [tmp_path / "video.mp4"], request)
+
     for frames, expected in ((0, 5), (7, 7)):
-        output = tmp_path / f"{frames}.mp4"
-        generate_videos(checkpoint, store, [prompt], [output], sampler=sampler, frames=frames, threads=1)
-        with av.open(str(output)) as container:
+        draw(frames)
+        with av.open(str(tmp_path / "video.mp4")) as container:
             assert [(f.width, f.height) for f in container.decode(video=0)] == [(16, 16)] * expected
-    with pytest.raises(ZoetropeError, match="6 frames: autoencoder hunyuan_video takes") as error:
-        generate_videos(checkpoint, store, [prompt], [output], sampler=sampler, frames=6, threads=1)
-    assert error.value.hint == "take 7 frames"
+    with pytest.raises(ZoetropeError, match="6 frames: autoencoder hunyuan_video takes"):
+        draw(6)

@@ -22,6 +22,7 @@ from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, open_store, put_content, put_file_content, put_json, put_table
 from zoetrope.model.autoencoders import DCAEConfig, load_autoencoder
 from zoetrope.model.checkpoint import load_weights, make_config, read_weights, save_weights
+from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.stages import load_stage
@@ -250,6 +251,36 @@ def test_a_stage_needs_its_bucket_its_channels_and_its_parent(checkpoint_store, 
         train_stage(without, dataset, parent, step_context)
     with pytest.raises(ZoetropeError, match=r"is not zoetrope\.dataset\.v1"):
         train_stage(stage_config(checkpoint_store), parent, "", step_context)
+
+
+def test_a_stage_and_its_parent_have_to_speak_of_text_and_velocity_alike(checkpoint_store, step_context):
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    manifest = get_json(store, dataset)
+    padded = str(put_json(store, manifest | {"text": manifest["text"] | {"mode": "padded"}}))
+    with pytest.raises(ZoetropeError, match="text is padded, the parent checkpoint learned ragged") as caught:
+        train_stage(stage_config(checkpoint_store), padded, parent, step_context)
+    assert "released weights know padded text" in caught.value.hint and "text.mode ragged" in caught.value.hint
+    with pytest.raises(
+        ZoetropeError, match=r"flow\.velocity is paper, the parent checkpoint predicts released"
+    ) as caught:
+        config = stage_config(checkpoint_store, flow=FlowConfig(velocity="paper"))
+        train_stage(config, dataset, parent, step_context)
+    assert "opposite signs" in caught.value.hint
+
+
+def test_video_to_video_needs_its_references_in_the_dataset(checkpoint_store, step_context):
+    """A bucket of 8 frames is too short for them, which is no mistake; one of 64 has to hold them."""
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    stage = replace(STAGE, conditions={"t2v": 1, "v2v_head": 1}, bucket="32px_8f")
+    manifest = get_json(store, dataset)
+    for bucket in manifest["buckets"]:
+        bucket["frames"] = 64 if bucket["name"] == "32px_8f" else bucket["frames"]
+    longer = str(put_json(store, manifest))
+    with pytest.raises(ZoetropeError, match="holds no short references in bucket '32px_8f'") as caught:
+        train_stage(stage_config(checkpoint_store, stage=stage), longer, parent, step_context)
+    assert "v2v" in caught.value.hint
+    trained = alone(stage_config(checkpoint_store, stage=stage), {"dataset": dataset, "parent": parent}, step_context)
+    assert trained["weights"]
 
 
 def test_clips_are_decoded_once_and_bad_ones_left_out(world):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ class Objects:
         return (self.folder / uri).read_bytes()[start : start + length]
 
 
-def sample(clip_id: str, number: int, bucket: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def sample(
+    clip_id: str, number: int, bucket: str, dtype: torch.dtype, extra: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(number)
 
     def random(*shape: int) -> Tensor:
@@ -40,20 +43,25 @@ def sample(clip_id: str, number: int, bucket: str, dtype: torch.dtype) -> dict[s
         f"{clip_id}/{bucket}/head": random(2, 1, 3, 3),
         f"{clip_id}/{bucket}/latent": random(2, 4, 3, 3),
         f"{clip_id}/{bucket}/tail": random(2, 1, 3, 3),
+        **{f"{clip_id}/{bucket}/{name}": random(2, length, 3, 3) for name, length in (extra or {}).items()},
         f"{clip_id}/clip": random(5),
         f"{clip_id}/t5": random(number + 1, 6),
     }
 
 
 def build(
-    folder: Path, count: int = 4, limit: int = 1500, dtype: torch.dtype = torch.float32
+    folder: Path,
+    count: int = 4,
+    limit: int = 1500,
+    dtype: torch.dtype = torch.float32,
+    extra: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A dataset of `count` clips, the last one held out; returns manifest and all tensors."""
     writer = ShardWriter(folder, limit)
     shards, rows, everything = [], [], {}
     for number in range(count):
         clip_id = f"clip{number}"
-        tensors = sample(clip_id, number, "8px_4f", dtype)
+        tensors = sample(clip_id, number, "8px_4f", dtype, extra)
         everything |= tensors
         shard, finished = writer.add({name: raw_tensor(tensor) for name, tensor in tensors.items()})
         shards += [finished] if finished else []
@@ -129,8 +137,8 @@ def test_batches_hold_what_was_written(tmp_path: Path, dtype: torch.dtype) -> No
     assert batch.clip_ids == ("clip2", "clip0", "clip2")
     assert batch.captions == ("caption 2", "caption 0", "caption 2")
     for at, clip_id in enumerate(batch.clip_ids):
-        for name in ("head", "latent", "tail"):
-            assert torch.equal(getattr(batch, name)[at], tensors[f"{clip_id}/8px_4f/{name}"])
+        for name, tensor in {"latent": batch.latent, **batch.references}.items():
+            assert torch.equal(tensor[at], tensors[f"{clip_id}/8px_4f/{name}"])
         assert torch.equal(batch.clip[at], tensors[f"{clip_id}/clip"])
         length = int(batch.t5_length[at])
         assert torch.equal(batch.t5[at, :length], tensors[f"{clip_id}/t5"])
@@ -139,6 +147,25 @@ def test_batches_hold_what_was_written(tmp_path: Path, dtype: torch.dtype) -> No
     assert (batch.latent.dtype, batch.t5.shape) == (dtype, (3, 3, 6))
     assert dataset.null_t5.shape == (1, 6)
     assert dataset.null_clip.tolist() == [8.0] * 5
+    assert set(batch.references) == {"head", "tail"}
+
+
+def test_longer_references_are_read_where_a_condition_needs_them(tmp_path: Path) -> None:
+    manifest, tensors = build(tmp_path, extra={"head_short": 2, "tail_short": 2})
+    manifest["buckets"] = [{"name": "8px_4f", "frames": 64, "references": ["short"]}]
+
+    def opened(*conditions: str) -> LatentDataset:
+        return LatentDataset.open(manifest, Objects(tmp_path).read, "8px_4f", conditions=conditions)
+
+    batch = opened("t2v", "v2v_head").batch([1, 0])
+    assert set(batch.references) == {"head", "tail", "head_short"}
+    assert torch.equal(batch.references["head_short"][1], tensors["clip0/8px_4f/head_short"])
+    # 64 frames hold no reference of 64 frames: nothing is missing
+    assert set(opened("v2v_tail_easy").batch([0]).references) == {"head", "tail"}
+    manifest["buckets"][0]["frames"] = 65
+    manifest["buckets"][0]["references"] = []
+    with pytest.raises(ValueError, match=r"'tiny' holds no short references in bucket '8px_4f' \(there: none\)"):
+        opened("v2v_tail")
 
 
 def test_only_the_samples_asked_for_are_read_and_headers_once(tmp_path: Path) -> None:
