@@ -242,13 +242,8 @@ def write_video(path: Path, frames: Frames, fps: float) -> Path:
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {
-            "crf": "16",
-            "preset": "medium",
-            "flags": "+bitexact",
-            "bf": "0",
-            "x264-params": steady_x264(),
-        }
+        options = {"crf": "16", "preset": "medium", "flags": "+bitexact", "bf": "0"}
+        stream.options = options | {"x264-params": steady_x264()}
         stream.codec_context.thread_count = 1
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))

@@ -93,6 +93,8 @@ def _user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
         files["autoencoder"] = {"autoencoder.pretrained": Path(recipe.autoencoder.pretrained)}
     elif lpips is not None:
         files["autoencoder"] = {"autoencoder.training.losses.perceptual.weights": lpips}
+    if recipe.model.pretrained:
+        files["stage_1"] = {"model.pretrained": Path(recipe.model.pretrained)}
     text = recipe.encode.text
     if text.kind == "folders":
         keys = ("t5_folder", "clip_folder")

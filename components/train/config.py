@@ -85,10 +85,13 @@ class ModelConfig(StrictModel):
     Attributes:
         mmdit: architecture; each stage sets `cond_embed` by its conditions.
         flow: the flow.
+        pretrained: file of first weights for the first stage (.safetensors of FLUX.1 in either layout, or of
+            Open-Sora 2.0); empty starts from random weights.
     """
 
     mmdit: MMDiTConfig = MMDiTConfig.nano()
     flow: FlowConfig = FlowConfig()
+    pretrained: str = ""
 
 
 class TrainStageConfig(ModelConfig):

@@ -20,7 +20,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch import run_local
 from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext, StepResult
-from zoetrope.infra.store import Store, get_json, put_json
+from zoetrope.infra.store import Store, get_json, put_file_content, put_json
 from zoetrope.model.data.loader import reference_names
 
 AUTOENCODER = "zoetrope.autoencoder.v1"
@@ -133,7 +133,9 @@ def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: St
         _require_parent(manifest_of_parent, config)
         _require_text_mode(manifest, get_json(context.store, manifest_of_parent["dataset"]), config.name)
     settings = config.model_dump(mode="json")
-    inputs = {"dataset": dataset, "parent": parent}
+    inputs = {"dataset": dataset, "parent": parent, "pretrained": ""}
+    if config.pretrained and not parent:
+        inputs["pretrained"] = str(_first_weights(config, context.store))
     result = _run("stage", settings, inputs, config.workers, context)
     checkpoint = {
         "schema": CHECKPOINT,
@@ -145,7 +147,7 @@ def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: St
         "autoencoder": manifest["autoencoder"],
         "text": str(put_json(context.store, manifest["text"])),
         "parent": parent,
-        "attention_backend": "scaled_dot_product_attention",
+        "attention_backend": result["attention_backend"],
         "final_loss": result["final_loss"],
     }
     key_figure = f"loss {result['final_loss']:.3f} after {config.stage.steps} steps"
@@ -247,6 +249,16 @@ def _require_text_mode(dataset: Mapping[str, Any], of_parent: Mapping[str, Any],
             f"one cannot be made from the other (released weights know padded text): encode the clips again with "
             f"encode.text.mode {theirs}",
         )
+
+
+def _first_weights(config: TrainStageConfig, store: Store) -> Reference:
+    """Puts the user's file of first weights into the store; what is in it is checked by the workers."""
+    path = Path(config.pretrained)
+    if not path.is_file():
+        raise ZoetropeError(
+            f"model.pretrained: there is no file {path}", "give a .safetensors file of FLUX.1 or Open-Sora 2.0"
+        )
+    return put_file_content(store, path)
 
 
 def _require_parent(parent: Mapping[str, Any], config: TrainStageConfig) -> None:

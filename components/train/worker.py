@@ -21,6 +21,7 @@ from zoetrope.infra.store import get_json, put_file_content
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
 from zoetrope.model.data.loader import LatentDataset
+from zoetrope.model.mmdit.flux import first_weights
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
 from zoetrope.model.training.diffusion import train_diffusion
@@ -88,12 +89,16 @@ def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str
     if job.inputs["parent"]:
         parent = get_json(context.store, job.inputs["parent"])["weights"]
         load_weights(model, _local(context, parent, f"parent-{workers.rank}.safetensors"), may_miss=NEW_IN_PARENT)
+    elif job.inputs.get("pretrained"):
+        given = _local(context, job.inputs["pretrained"], f"pretrained-{workers.rank}.safetensors")
+        load_weights(model, first_weights(given, architecture), may_miss=NEW_IN_PARENT)
     sink = ContextSink(context, stage.steps)
     resume = Resume(Path(job.state), job.digest)
     trained = train_diffusion(model, data, stage, config.flow, workers, sink, resume)
     if not workers.first:
         return {}
-    return _result(trained, context) | {"mmdit": asdict(architecture), "samples": len(data)}
+    described = {"mmdit": asdict(architecture), "attention_backend": model.attention.name, "samples": len(data)}
+    return _result(trained, context) | described
 
 
 def _local(context: StepContext, reference: str, name: str) -> Path:

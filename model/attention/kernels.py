@@ -24,15 +24,15 @@ AttendPacked = Callable[[Tensor, Tensor, Tensor, PackedLengths], Tensor]
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """PyTorch's scaled dot product attention, with the kernel that PyTorch chooses."""
-    heads = (each.transpose(1, 2) for each in (query, key, value))
-    return F.scaled_dot_product_attention(*heads, attn_mask=mask).transpose(1, 2)
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
 
 
 def sdpa_packed(query: Tensor, key: Tensor, value: Tensor, lengths: PackedLengths) -> Tensor:
     """One call per sample; on CUDA in half precision one call of PyTorch's variable-length kernel."""
     if query.is_cuda and value.dtype in HALF:
         return varlen(query, key, value, lengths)
-    pieces = (each.split(list(lengths.each)) for each in (query, key, value))
+    pieces = (torch.split(each, list(lengths.each)) for each in (query, key, value))
     return torch.cat([sdpa(q[None], k[None], v[None], None)[0] for q, k, v in zip(*pieces, strict=True)])
 
 

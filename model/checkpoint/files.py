@@ -78,7 +78,7 @@ class WeightFiles:
         with stored.path.open("rb", buffering=0) as stream:
             stream.seek(stored.start + first * row)
             # reshaped first: a view as bytes needs a dimension
-            target = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+            target = tensor.reshape(-1).view(torch.uint8).numpy().data
             while target:
                 got = stream.readinto(target)
                 if not got:

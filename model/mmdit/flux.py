@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoetrope.model.checkpoint import WeightFiles
+from zoetrope.model.checkpoint import WeightFiles, WeightSource
 from zoetrope.model.mmdit.config import MMDiTConfig
 
 if TYPE_CHECKING:
@@ -95,9 +95,20 @@ class FluxWeights:
         tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         if origin.permuted:
             # [heads, pairs, 2, ...] -> [heads, 2, pairs, ...]
-            heads = tensor.unflatten(0, (-1, self._config.head_dim // 2, 2))
+            heads = tensor.reshape(-1, self._config.head_dim // 2, 2, *tensor.shape[1:])
             tensor = heads.transpose(1, 2).flatten(0, 2).contiguous()
         return torch.cat(tensor.chunk(2)[::-1]) if origin.swapped else tensor
+
+
+def first_weights(path: Path, config: MMDiTConfig) -> WeightSource:
+    """A file of first weights for `load_weights`, told by its names: FLUX in either layout, or the MMDiT's own.
+
+    Raises:
+        ValueError: not safetensors, or FLUX weights with tensors that have no place in the model.
+    """
+    own = WeightFiles(path)
+    is_own = any(name.endswith((".v_mlp.weight", "_attn.q_proj.weight")) for name in own.shapes())
+    return own if is_own else FluxWeights(path, config)
 
 
 def _both(origins: dict[str, _Origin], name: str, make: Callable[[str], _Origin]) -> None:

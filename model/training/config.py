@@ -200,6 +200,7 @@ class StageConfig(LoopConfig):
         exclude_given_frames: the loss leaves out the latent frames that a condition gives (`no_i2v_ref_loss` of the
             released code, which is off there and has no effect).
         precision: what the model computes in; weights and loss stay in float32.
+        attention: kernel of `attention.choice.BACKENDS`, or `auto`; what served is recorded with the checkpoint.
     """
 
     bucket: str = "64px_16f"
@@ -208,6 +209,7 @@ class StageConfig(LoopConfig):
     text_dropout: float = SQRT_TENTH
     exclude_given_frames: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["auto", "flash_3", "flash_4", "flash_2", "sdpa"] = "auto"
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range."""

@@ -166,5 +166,6 @@ def train_diffusion(
     """
     if model.config.cond_embed != stage.takes_images:
         raise ValueError("the stage's conditions and the model's cond_embed disagree")
+    model.choose_attention(stage.attention, getattr(torch, stage.precision))
     loss = FlowObjective(model.config, data, stage, flow, workers)
     return train(model, loss, stage, stage.optimizer, workers, sink, resume)

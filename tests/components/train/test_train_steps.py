@@ -234,6 +234,23 @@ def test_a_job_with_images_grows_out_of_a_text_to_video_parent(checkpoint_store,
     assert again["weights"] == second["weights"] != first["weights"]
 
 
+def test_the_first_stage_starts_from_a_file_of_weights(checkpoint_store, tmp_path):
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    config = stage_config(checkpoint_store)
+    given = MMDiT(config.mmdit).initialise(9)
+    with torch.no_grad():
+        given.img_in.bias.fill_(5)
+    path = save_weights(given, tmp_path / "given.safetensors")
+    context = StepContext("s", store, tmp_path / "w", tmp_path / "run")
+    config = stage_config(checkpoint_store, pretrained=str(path))
+    product = get_json(store, train_stage(config, dataset, "", context).product)
+    assert product["attention_backend"] == "sdpa"
+    after = read_weights(store.local_path(Reference.parse(product["weights"]).uri))
+    assert torch.allclose(after["img_in.bias"], torch.tensor(5.0), atol=0.1)
+    with pytest.raises(ZoetropeError, match=r"model\.pretrained: there is no file"):
+        train_stage(stage_config(checkpoint_store, pretrained="/gone"), dataset, "", context)
+
+
 def test_a_stage_needs_its_bucket_its_channels_and_its_parent(checkpoint_store, step_context):
     _, dataset, parent = dataset_and_parent(checkpoint_store)
     wrong_bucket = stage_config(checkpoint_store, stage=replace(STAGE, bucket="99px_4f"))
