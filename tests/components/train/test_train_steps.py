@@ -235,7 +235,7 @@ def test_a_job_with_images_grows_out_of_a_text_to_video_parent(checkpoint_store,
 
 
 def test_the_first_stage_starts_from_a_file_of_weights(checkpoint_store, tmp_path):
-    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    store, dataset, _parent = dataset_and_parent(checkpoint_store)
     config = stage_config(checkpoint_store)
     given = MMDiT(config.mmdit).initialise(9)
     with torch.no_grad():
