@@ -1,5 +1,7 @@
 """The encode step on small real videos."""
 
+# One file of over 350 lines: its tests share one small world of films, captions and checkpoints, made below.
+
 from __future__ import annotations
 
 import json

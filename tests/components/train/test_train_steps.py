@@ -1,5 +1,7 @@
 """The training steps: real jobs of two workers, and what they refuse."""
 
+# One file of over 350 lines: its tests share one small world of films, captions and checkpoints, made below.
+
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
