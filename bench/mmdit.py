@@ -1,6 +1,6 @@
 """Forward and backward of the MMDiT against a straightforward implementation and diffusers' FLUX.
 
-    python bench/mmdit.py --pairs 15
+    python bench/mmdit.py
 
 All three have the same weights and inputs and run one after the other in each round, so that other load on the machine
 hits them alike; the figure is the median of the rounds' ratios with an interval (2.5 % to 97.5 % of the median of
@@ -241,11 +241,11 @@ def on_gpu(args: argparse.Namespace, config: MMDiTConfig, given: tuple[Tensor, .
 def main() -> None:
     """Prints one line per implementation."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--frames", type=int, default=5, help="latent frames")
     parser.add_argument("--side", type=int, default=32, help="latent height and width")
-    parser.add_argument("--text", type=int, default=128, help="text tokens")
+    parser.add_argument("--text", type=int, default=512, help="text tokens")
     parser.add_argument("--double", type=int, default=2)
     parser.add_argument("--single", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
