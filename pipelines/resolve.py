@@ -102,16 +102,33 @@ def _user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
     return files
 
 
+def require_user_files(recipe: Recipe) -> None:
+    """Looks for what a recipe names on this machine, before a run begins.
+
+    Raises:
+        ZoetropeError: a folder of videos or a file of weights is not there.
+    """
+    if recipe.source.folder and not Path(recipe.source.folder).is_dir():
+        raise ZoetropeError(f"source.folder: there is no folder {recipe.source.folder}", "give --input DIR")
+    for paths in _user_files(recipe).values():
+        _require(paths)
+
+
+def _require(paths: Mapping[str, Path]) -> None:
+    for key, path in paths.items():
+        if not path.exists():
+            raise ZoetropeError(f"{key}: there is no file or folder {path}", "give a path on this machine")
+
+
 def file_fingerprint(paths: Mapping[str, Path]) -> str:
     """Digest of the content of files and folders, each named by a key of the recipe.
 
     Raises:
         ZoetropeError: one is not there.
     """
+    _require(paths)
     digests = {}
     for key, path in paths.items():
-        if not path.exists():
-            raise ZoetropeError(f"{key}: there is no file or folder {path}", "give a path on this machine")
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         digests[key] = {str(file.relative_to(path)): digest_file(file) for file in files}
     return digest_json(digests)

@@ -51,6 +51,7 @@ def run(
     """
     from zoetrope.pipelines.local.supervisor import run as supervise
     from zoetrope.pipelines.recipe import load_recipe
+    from zoetrope.pipelines.resolve import require_user_files
 
     changes = list(overrides or [])
     if input_folder is not None:
@@ -58,6 +59,7 @@ def run(
     elif licence or rights:
         raise ZoetropeError("--licence and --rights describe --input DIR", "add --input DIR")
     resolved = load_recipe(recipe, changes)
+    require_user_files(resolved)
     arguments = {"recipe": _absolute(recipe), "overrides": "\n".join(changes)}
     if dataset:
         if input_folder is not None or pipeline not in ("full", "train"):

@@ -8,7 +8,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import Job
 from zoetrope.pipelines.recipe import load_recipe
-from zoetrope.pipelines.resolve import fingerprint, resolve
+from zoetrope.pipelines.resolve import fingerprint, require_user_files, resolve, resolve_jobs
 from zoetrope.pipelines.step_table import STEPS
 
 
@@ -120,3 +120,33 @@ def test_wrong_losses_are_named(value: str, headline: str, hint: str) -> None:
         load_recipe("nano", [f"autoencoder.training.losses.{value}"])
     assert headline in caught.value.headline
     assert hint in f"{caught.value.headline} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.pretrained=/gone.safetensors", "model.pretrained"),
+        ("autoencoder.pretrained=/gone.safetensors", "autoencoder.pretrained"),
+        ("encode.text={kind: folders, t5_folder: /gone, clip_folder: /gone}", "encode.text.t5_folder"),
+    ],
+)
+def test_files_that_are_not_there_are_named_before_the_run(override: str, key: str) -> None:
+    with pytest.raises(ZoetropeError, match=f"{key}: there is no file or folder /gone"):
+        require_user_files(load_recipe("nano", [override]))
+
+
+def test_other_first_weights_are_another_stage_1_and_other_encoders_another_encode(tmp_path: Path) -> None:
+    weights = tmp_path / "flux.safetensors"
+    keys = set()
+    for content in (b"a", b"b"):
+        weights.write_bytes(content)
+        found = resolve_jobs(load_recipe("nano", [f"model.pretrained={weights}"]), Settings())
+        keys.add(found["stage_1"].fingerprint)
+        assert not found["stage_2"].fingerprint
+    assert len(keys) == 2
+    for content in (b"a", b"b"):
+        (tmp_path / "t5").mkdir(exist_ok=True)
+        (tmp_path / "t5" / "model.safetensors").write_bytes(content)
+        text = f"encode.text={{kind: folders, t5_folder: {tmp_path / 't5'}, clip_folder: {tmp_path / 't5'}}}"
+        keys.add(resolve_jobs(load_recipe("nano", [text]), Settings())["encode"].fingerprint)
+    assert len(keys) == 4
