@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoetrope.model.autoencoders.flops import decoder_flops, encoder_flops
-from zoetrope.model.mmdit.config import MMDiTConfig
+from zoetrope.model.mmdit.config import TIME_FEATURES, MMDiTConfig
 
 __all__ = [
     "CLIP_L",
@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 TRAINING_FORWARDS = 3
-TIME_FEATURES = 256  # sinusoids of the time embedding (FLUX)
 
 
 def image_tokens(config: MMDiTConfig, latent_shape: tuple[int, int, int, int]) -> int:

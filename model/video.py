@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -208,6 +209,7 @@ def _fit(image: Image.Image, request: ClipRequest) -> Frames:
     return np.asarray(resized, dtype=np.uint8)
 
 
+@lru_cache(maxsize=1)
 def steady_x264() -> str:
     """The part of `x264-params` that makes equal pictures equal bytes; empty where nothing is needed.
 

@@ -88,10 +88,9 @@ def fingerprint(folder: Path) -> str:
 def _user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
     """Step name -> key of the recipe -> file or folder of this machine that the step reads."""
     files: dict[str, dict[str, Path]] = {}
-    lpips = weights_file(recipe.autoencoder.training)
     if recipe.autoencoder.pretrained:
         files["autoencoder"] = {"autoencoder.pretrained": Path(recipe.autoencoder.pretrained)}
-    elif lpips is not None:
+    elif lpips := weights_file(recipe.autoencoder.training):
         files["autoencoder"] = {"autoencoder.training.losses.perceptual.weights": lpips}
     if recipe.model.pretrained:
         files["stage_1"] = {"model.pretrained": Path(recipe.model.pretrained)}

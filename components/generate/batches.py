@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoetrope.components.generate.models import choose_bucket, load_video_model
 from zoetrope.components.generate.prompts import HELD_OUT, Prompt
 from zoetrope.infra.store import get_json, open_store, put_file_content
+from zoetrope.model.conditions import HEAD, TEXT_TO_VIDEO
 from zoetrope.model.sampling import SamplerConfig
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from zoetrope.model.video_model import VideoModel
 
 TRAINED, UNTRAINED = "trained", "untrained"
-TEXT_TO_VIDEO, HEAD = "t2v", "i2v_head"
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def load_video_model(
     text = get_json(store, checkpoint["dataset"])["text"]
     autoencoder = get_json(store, checkpoint["autoencoder"])
     try:
-        transformer = MMDiT(make_config(MMDiTConfig, checkpoint["config"]["mmdit"]))
+        with torch.device("meta"):  # its first weights would be made for nothing
+            transformer = MMDiT(make_config(MMDiTConfig, checkpoint["config"]["mmdit"]))
         load_weights(transformer, _fetch(store, checkpoint["weights"], work / "transformer.safetensors"))
         weights = _fetch(store, autoencoder["weights"], work / "autoencoder.safetensors")
         return VideoModel(

@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.components.generate.batches import (
-    HEAD,
-    TEXT_TO_VIDEO,
     TRAINED,
     UNTRAINED,
     Batch,
@@ -25,6 +23,7 @@ from zoetrope.infra.references import Reference
 from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.store import get_json, put_content, put_json
 from zoetrope.infra.workers import map_in_processes
+from zoetrope.model.conditions import HEAD, TEXT_TO_VIDEO
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -27,6 +27,18 @@ class Pretrained:
     parameters: int
 
 
+def require_file(path: str, key: str) -> Path:
+    """A user's file of weights, which `key` of the recipe names.
+
+    Raises:
+        ZoetropeError: it is not there.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ZoetropeError(f"{key}: there is no file {file}", "give the path of a .safetensors file on this machine")
+    return file
+
+
 def import_weights(config: AutoencoderStepConfig, context: StepContext) -> Pretrained:
     """Checks `config.pretrained` against the architecture, name by name and shape by shape, and stores it.
 
@@ -35,11 +47,7 @@ def import_weights(config: AutoencoderStepConfig, context: StepContext) -> Pretr
     """
     from zoetrope.model.autoencoders import load_autoencoder
 
-    path = Path(config.pretrained)
-    if not path.is_file():
-        raise ZoetropeError(
-            f"autoencoder.pretrained: there is no file {path}", "give the path of a .safetensors file on this machine"
-        )
+    path = require_file(config.pretrained, "autoencoder.pretrained")
     context.progress(f"checking {path.name}")
     try:
         model = load_autoencoder(config.kind, asdict(config.chosen), path)

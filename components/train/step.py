@@ -15,7 +15,7 @@ from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageCo
 from zoetrope.components.train.job import TrainingJob, app_definition
 from zoetrope.components.train.page import render_page
 from zoetrope.components.train.perceptual import with_stored_weights
-from zoetrope.components.train.pretrained import import_weights
+from zoetrope.components.train.pretrained import import_weights, require_file
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch import run_local
 from zoetrope.infra.references import Reference
@@ -133,9 +133,10 @@ def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: St
         _require_parent(manifest_of_parent, config)
         _require_text_mode(manifest, get_json(context.store, manifest_of_parent["dataset"]), config.name)
     settings = config.model_dump(mode="json")
-    inputs = {"dataset": dataset, "parent": parent, "pretrained": ""}
-    if config.pretrained and not parent:
-        inputs["pretrained"] = str(_first_weights(config, context.store))
+    inputs = {"dataset": dataset, "parent": parent}
+    if config.pretrained and not parent:  # what is in the file is checked by the workers
+        file = require_file(config.pretrained, "model.pretrained")
+        inputs["pretrained"] = str(put_file_content(context.store, file))
     result = _run("stage", settings, inputs, config.workers, context)
     checkpoint = {
         "schema": CHECKPOINT,
@@ -249,16 +250,6 @@ def _require_text_mode(dataset: Mapping[str, Any], of_parent: Mapping[str, Any],
             f"one cannot be made from the other (released weights know padded text): encode the clips again with "
             f"encode.text.mode {theirs}",
         )
-
-
-def _first_weights(config: TrainStageConfig, store: Store) -> Reference:
-    """Puts the user's file of first weights into the store; what is in it is checked by the workers."""
-    path = Path(config.pretrained)
-    if not path.is_file():
-        raise ZoetropeError(
-            f"model.pretrained: there is no file {path}", "give a .safetensors file of FLUX.1 or Open-Sora 2.0"
-        )
-    return put_file_content(store, path)
 
 
 def _require_parent(parent: Mapping[str, Any], config: TrainStageConfig) -> None:

@@ -80,9 +80,12 @@ def load_autoencoder(
         ValueError: unknown kind or fields, weights that do not fit the config, or tiles that its factors do not
             divide.
     """
+    import torch
+
     from zoetrope.model.checkpoint import load_weights, make_config
 
-    model = build_autoencoder(autoencoder_config(kind, config))
+    with torch.device("meta"):  # its first weights would be made for nothing
+        model = build_autoencoder(autoencoder_config(kind, config))
     load_weights(model, weights)
     model.tiling = None if tiling is None else make_config(TilingConfig, tiling)
     return model.eval().requires_grad_(False)

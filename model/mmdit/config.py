@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+TIME_FEATURES = 256  # width of the sinusoidal time embedding, as in FLUX
+
 
 @dataclass(frozen=True)
 class MMDiTConfig:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zoetrope.model.attention import AUTO, AttentionChoice, PackedLengths, choose_attention
-from zoetrope.model.mmdit.config import MMDiTConfig
+from zoetrope.model.mmdit.config import TIME_FEATURES, MMDiTConfig
 from zoetrope.model.mmdit.inputs import check_inputs, cumulative, valid_tokens
 from zoetrope.model.mmdit.layers import (
     DoubleStreamBlock,
@@ -18,8 +18,6 @@ from zoetrope.model.mmdit.layers import (
     timestep_embedding,
 )
 from zoetrope.model.mmdit.layout import Layout, PackedLayout, PaddedLayout, key_mask
-
-TIME_FEATURES = 256  # width of the sinusoidal time embedding, as in FLUX
 
 
 class MMDiT(nn.Module):
@@ -134,8 +132,7 @@ class MMDiT(nn.Module):
             joint = block(joint, vector, rotary, layout)
         out: Tensor = self.final_layer(layout.split(joint)[1], vector, layout)
         if img_len is not None:
-            valid = torch.arange(out.shape[1], device=out.device) < img_len[:, None]
-            out = out * valid[..., None]
+            out = out * valid_tokens(out, img_len)[..., None]
         return out
 
     def forward_packed(
