@@ -25,6 +25,17 @@ class Settings(BaseSettings):
         dataset_registry: folder of the local data registry; empty where pods must not commit (on a cluster).
         commit: code commit of the run, with `+dirty` when the tree was changed.
         run_token: carried by every process of a run, so that survivors of a killed run can be found.
+        cluster: whether this process runs in a pod of a pipeline run on Kubernetes.
+        namespace: of the pod, like the following.
+        pod: name of the pod.
+        workflow: name of the Argo Workflow that the pod belongs to.
+        node_name: Argo's name of the step; ends with `(1)`, `(2)`, ... where Argo tried again by itself.
+        placements: step -> where its job runs (`zoetrope.infra.launch.placement.Placement`).
+        image: image of this pod, with its digest.
+        dataset_remote: git URL of the data registry.
+        tracking_url: address of MLflow for a person's browser; empty where it is `tracking_uri`.
+        kubeflow_url: address of the Kubeflow UI for a person's browser.
+        budget_usd: the most that the run may cost; empty for no limit.
     """
 
     model_config = SettingsConfigDict(env_prefix="ZOETROPE_", extra="ignore")
@@ -41,6 +52,17 @@ class Settings(BaseSettings):
     commit: str = ""
     run_token: str = ""
     resources: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    cluster: bool = False
+    namespace: str = ""
+    pod: str = ""
+    workflow: str = ""
+    node_name: str = ""
+    placements: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    image: str = ""
+    dataset_remote: str = ""
+    tracking_url: str = ""
+    kubeflow_url: str = ""
+    budget_usd: str = ""
 
     def environment(self) -> dict[str, str]:
         """The variables that hand these settings to a child process."""
