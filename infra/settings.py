@@ -72,3 +72,13 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value
         }
+
+
+def mlflow_environment() -> dict[str, str]:
+    """The variables that tell a job's processes which MLflow run they belong to; nothing secret."""
+    secret = ("PASSWORD", "TOKEN", "SECRET", "AWS_", "BACKEND")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("MLFLOW_") and not any(word in name for word in secret)
+    }
