@@ -18,6 +18,12 @@ RUN_OF_POD = "pipeline/runid"
 JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
 """Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
 NODE_NAME = "workflows.argoproj.io/node-name"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN, STEP, ATTEMPT = "zoetrope/run", "zoetrope/step", "zoetrope/attempt"
+"""Labels of our TrainJobs."""
+WORKFLOW = "zoetrope/workflow"
+"""Annotation of our TrainJobs: name of the Argo Workflow of the run."""
+WORKFLOW_OF_POD = "workflows.argoproj.io/workflow"
 GPU_KIND = "zoetrope/gpu-kind"
 """Annotation of a TrainJob or a pod: kind of GPU as in the price sheets."""
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
@@ -79,7 +85,10 @@ def _place(meta: Mapping[str, Any], job: Mapping[str, Any] | None) -> tuple[str,
     """
     if job is not None:
         labels = job["metadata"].get("labels", {})
-        return labels.get("zoetrope/step", ""), int(labels.get("zoetrope/attempt", "1")), "job"
+        attempt = int(labels.get(ATTEMPT, "1"))
+        # A job that is made anew has the old one's name, and its pods may still be ending.
+        older = meta.get("creationTimestamp", "") < job["metadata"].get("creationTimestamp", "")
+        return labels.get(STEP, ""), max(1, attempt - older), "job"
     name = meta.get("annotations", {}).get(NODE_NAME, "")
     numbers = [int(each["number"]) for each in _TRY.finditer(name)]
     parts = [part for part in _TRY.sub("", name).split(".")[1:] if part != "executor"]
