@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ from zoetrope.infra.store import Store, open_store
 if TYPE_CHECKING:
     from zoetrope.infra.cluster.api import Cluster
 
-log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 Json = dict[str, Any]
 READ_SECONDS = 10
@@ -117,7 +115,6 @@ def collect_pods(
     store: Store,
     run_id: str,
     pods: Sequence[Json],
-    *,
     job: Json | None = None,
     clock: Clock = time.time,
 ) -> int:
@@ -148,7 +145,7 @@ def end_of_job(
     """
 
     def on_end(job: Json, pods: Sequence[Json]) -> None:
-        collect_pods(cluster, store, run_id, pods, job=job, clock=clock)
+        collect_pods(cluster, store, run_id, pods, job, clock)
         if is_terminal(job):
             meta = job["metadata"]
             settle(store, run_id, meta["name"], attempt_of(job), price_sheet=price_sheet, clock=clock)

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoetrope.infra.cluster.collect import OURS, Clock, Json, Nodes, collect_run, is_terminal, settle_run
+from zoetrope.infra.cluster.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, is_terminal, settle_run
 from zoetrope.infra.cluster.pods import JOB_OF_POD, RUN, RUN_OF_POD, WORKFLOW
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.events import run_folder
@@ -26,6 +26,7 @@ from zoetrope.infra.store import Store
 if TYPE_CHECKING:
     from zoetrope.infra.cluster.api import Cluster
 
+Result = TypeVar("Result")
 ENDED_PHASES = ("Succeeded", "Failed", "Error")
 RECENT_SECONDS = 3600.0
 """An ended Workflow that nobody noted is looked at for so long; KFP deletes it after the same time."""
@@ -75,13 +76,13 @@ def reap(
 ) -> Reaped:
     """One pass over a namespace.
 
-    A job's costs are written before it is deleted and again when its pods have ended. Where the store is away the
-    job is deleted all the same: what runs costs more than what the ledger misses since the pass before.
+    A job's pods are read before it is deleted and again until they have ended. Nothing is written to the store until
+    all jobs are stopped: where it is away, what goes on running costs more than what the ledger then lacks.
 
     Args:
         cluster: the namespace.
         store: where the ledger lies.
-        dry_run: only says what would be deleted and settled; nothing is written.
+        dry_run: only says which jobs would be deleted; nothing is written.
         price_sheet: name of the sheet that reservations are settled by.
         clock: seconds since the epoch.
         sleep: waits between two looks at ending pods.
@@ -121,43 +122,58 @@ class _Pass:
 
     def run(self) -> Reaped:
         jobs = [job for job in self.cluster.list("trainjobs", OURS) if _run_of(job) and _workflow_of(job)]
-        deleted: dict[str, list[str]] = {}
-        for job in jobs:
-            with_fault = self._try(_name(job), _run_of(job), lambda job=job: self._stop(job))
-            if with_fault:
-                deleted.setdefault(_run_of(job), []).append(_name(job))
-        self._see_pods_end(deleted)
-        self._try("ledger", "", self._ledgers)
+        stopped = [
+            (job, pods) for job in jobs if (pods := self._try(_name(job), _run_of(job), self._stop, job)) is not None
+        ]
+        # Nothing before this line touches the store, which may be away.
+        for job, pods in stopped:
+            self._try(
+                _name(job), _run_of(job), collect_pods, self.cluster, self.store, _run_of(job), pods, job, self.clock
+            )
+        self._see_pods_end([job for job, _ in stopped])
+        if not self.dry_run:
+            self._try("ledger", "", self._ledgers)
         return self.done
 
-    def _stop(self, job: Json) -> bool:
-        """Deletes a job that was left behind; tells whether it did."""
+    def _stop(self, job: Json) -> list[Json] | None:
+        """Deletes a job that was left behind and returns the pods that it had; None for one that is left alone."""
         # Read now, not at the begin of the pass: a retry may have revived the run.
         workflow = self.cluster.get("workflows", _workflow_of(job))
         why = why_over(workflow)
-        if not why or (is_terminal(job) and workflow is not None):
-            return False
+        being_deleted = "deletionTimestamp" in job["metadata"]
+        if not why or being_deleted or (is_terminal(job) and workflow is not None):
+            return None
+        pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
         if not self.dry_run:
-            self._try(_name(job), _run_of(job), lambda: self._collect(_run_of(job), _workflow_of(job)))
             self.cluster.delete("trainjobs", _name(job))
         self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
-        return not self.dry_run
+        return None if self.dry_run else pods or []
 
-    def _see_pods_end(self, deleted: dict[str, list[str]]) -> None:
+    def _see_pods_end(self, jobs: list[Json]) -> None:
         """Looks at the pods of deleted jobs until they are gone: how they ended is not to be read afterwards."""
         until = self.clock() + LAST_LOOK_SECONDS
-        waiting = {run: list(names) for run, names in deleted.items()}
-        while waiting and self.clock() < until:
-            for run, names in list(waiting.items()):
-                self._try(run, run, lambda run=run: self._collect(run, ""))
-                left = self._try(run, run, lambda names=names: [n for n in names if self._has_pods(n)])
-                if not left:
-                    del waiting[run]
-            if waiting:
+        while jobs:
+            left = []
+            for job in jobs:
+                pods = self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
+                if pods:
+                    self._try(
+                        _name(job),
+                        _run_of(job),
+                        collect_pods,
+                        self.cluster,
+                        self.store,
+                        _run_of(job),
+                        pods,
+                        job,
+                        self.clock,
+                    )
+                    left.append(job)
+            jobs = left
+            if jobs and self.clock() < until:
                 self.sleep(POLL_SECONDS)
-
-    def _has_pods(self, job: str) -> bool:
-        return bool(self.cluster.pods({JOB_OF_POD: job}))
+            else:
+                return
 
     def _ledgers(self) -> None:
         """Continues the ledgers of all runs that are not closed yet, and closes those that can be."""
@@ -170,24 +186,18 @@ class _Pass:
                 runs[run] = name
         for run, name in sorted(runs.items()):
             flow = workflows.get(name) or self._by_run(workflows, run)
-            self._try(run, run, lambda run=run, flow=flow, name=name: self._close(run, name, flow, run in noted))
+            self._try(run, run, self._close, run, name, flow, run in noted)
 
     def _close(self, run: str, workflow: str, flow: Json | None, noted: bool) -> None:
         over = bool(why_over(flow))
-        running = 0
-        if not self.dry_run:
-            running = self._collect(run, workflow)
+        running = self._collect(run, workflow)
         jobs = self.cluster.list("trainjobs", {**OURS, RUN: run})
-        if not self.dry_run:
-            settled = settle_run(
-                self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock
-            )
-            for name, usd in settled.items():
-                self.done.deeds.append(Deed("settled", name, run, f"{usd:.6f} USD"))
-        if not over:
-            if not noted and not self.dry_run:
-                note_open_run(self.store, self.cluster.namespace, run, workflow)
-        elif noted and not running and all(is_terminal(job) for job in jobs) and not self.dry_run:
+        settled = settle_run(self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock)
+        for name, usd in settled.items():
+            self.done.deeds.append(Deed("settled", name, run, f"{usd:.6f} USD"))
+        if not over and not noted:
+            note_open_run(self.store, self.cluster.namespace, run, workflow)
+        elif over and not running and all(is_terminal(job) for job in jobs):
             forget_open_run(self.store, self.cluster.namespace, run)
 
     def _collect(self, run: str, workflow: str) -> int:
@@ -213,12 +223,13 @@ class _Pass:
         found = (flow for flow in workflows.values() if flow["metadata"].get("labels", {}).get(RUN_OF_POD) == run)
         return next(found, None)
 
-    def _try(self, name: str, run: str, work: Callable[[], Any]) -> Any:
+    def _try(self, name: str, run: str, work: Callable[..., Result], *arguments: Any) -> Result | None:
         """One failing job or run does not stop the others."""
         try:
-            return work()
-        except ZoetropeError as error:
-            failure = Deed("failed", name, run, error.headline)
+            return work(*arguments)
+        except Exception as error:  # noqa: BLE001 - also an answer of the cluster that nobody foresaw
+            what = error.headline if isinstance(error, ZoetropeError) else f"{type(error).__name__}: {error}"
+            failure = Deed("failed", name, run, what)
             if failure not in self.done.failures:
                 self.done.failures.append(failure)
             return None

@@ -156,9 +156,7 @@ def reservations(store: Store, run_id: str) -> dict[tuple[str, int], Reservation
     return found
 
 
-def _check(
-    store: Store, run_id: str, mine: tuple[str, int], budget: Decimal, usd: Decimal, sheet: PriceSheet
-) -> None:
+def _check(store: Store, run_id: str, mine: tuple[str, int], budget: Decimal, usd: Decimal, sheet: PriceSheet) -> None:
     # Reservations before entries: what is settled in between then counts twice for a moment rather than not at all.
     known = reservations(store, run_id)
     entries = collect(store, run_id)

@@ -68,5 +68,9 @@ def entry_of(run_id: str, step: str, attempt: int, events: list[Event]) -> Ledge
         price_sheet=first.body.get("price_sheet", ""),
         reason=last.body.get("reason", ""),
         source="pod" if "pod_uid" in first.body else "step",
-        **{name: first.body[name] for name in ("pod", "role", "job", "node_type", "queued_seconds") if name in first.body},
+        **{
+            name: first.body[name]
+            for name in ("pod", "role", "job", "node_type", "queued_seconds")
+            if name in first.body
+        },
     )

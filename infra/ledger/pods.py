@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoetrope.infra.ledger.chain import Outcome
-from zoetrope.infra.ledger.events import Event, checked_name, read_chain, read_folder, read_if_there, run_folder, write_chain
+from zoetrope.infra.ledger.events import (
+    Event,
+    checked_name,
+    read_chain,
+    read_folder,
+    read_if_there,
+    run_folder,
+    write_chain,
+)
 from zoetrope.infra.ledger.resources import Resources
 from zoetrope.infra.store import Store
 
