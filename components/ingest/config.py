@@ -49,7 +49,7 @@ class IngestConfig(StrictModel):
         rejected_profiles: H.264 profiles of low-effort encoders.
     """
 
-    workers: int = Field(2, ge=1, le=256)
+    workers: int = Field(2, ge=1, le=1000)
     verify: Literal["decode", "packets", "header"] = "decode"
     min_seconds: float = Field(2.0, ge=0)
     min_bits_per_pixel: float = Field(0.02, ge=0)

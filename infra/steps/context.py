@@ -26,6 +26,7 @@ class StepContext:
         attempt: 1 for the first try of this step in this run.
         resume: folder that outlives a killed attempt and is the same for equal configuration, inputs and code;
             work that continues (training state) lies here, and it is removed when the step ends well.
+        key: digest of the step, its configuration, inputs and code; empty where nobody computed it.
     """
 
     step: str
@@ -35,6 +36,7 @@ class StepContext:
     run_id: str = "local"
     attempt: int = 1
     resume: Path | None = None
+    key: str = ""
 
     @property
     def outbox(self) -> Path:

@@ -72,6 +72,7 @@ def execute(
         run_id=settings.run_id,
         attempt=attempt,
         resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
+        key=key,
     )
     resources = Resources(**settings.resources.get(step, {}))
     chain = LedgerChain(store, settings.run_id, step, attempt)
