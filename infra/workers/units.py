@@ -69,6 +69,8 @@ def map_units(
     context: StepContext,
     workers: int,
     what: str = "units",
+    *,
+    light: bool = False,
 ) -> Iterator[Result]:
     """Yields `function(unit, workplace)` for every unit, in order; the same for any number of workers.
 
@@ -79,13 +81,14 @@ def map_units(
         context: of the step.
         workers: processes on this machine, replicas (pods) on a cluster.
         what: names the units in progress messages, e.g. `sources`.
+        light: a unit takes a moment, so a single one is done in this process, on a cluster as well.
 
     Raises:
         ZoetropeError: what `function` raised, or the workers were lost (retryable).
     """
     of_unit, of_result = adapters(function)
     texts = [dump(of_unit, unit) for unit in units]
-    if Settings().cluster:
+    if Settings().cluster and not (light and len(units) == 1):
         answers = _over_replicas(function, texts, context, workers, what)
     else:
         here = functools.partial(apply, function, Workplace(context.store.root, context.work))
