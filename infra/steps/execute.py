@@ -83,6 +83,7 @@ def execute(
         attempt=attempt,
         resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
         placement=placement,
+        key=key,
     )
     resources = Resources(**settings.resources.get(step, {}))
     chain = LedgerChain(store, settings.run_id, step, attempt)

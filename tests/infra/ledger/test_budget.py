@@ -182,7 +182,7 @@ def test_the_budget_holds_and_no_event_is_lost_in_any_order(
         put(key, data)
         accepted = [each for each in reservations(store, RUN).values() if each.accepted and each.settled_usd is None]
         spent = sum((cost(entry, sheet) for entry in collect(store, RUN)), Decimal(0))
-        held = sum((cost(entry, sheet) for entry in collect(store, RUN) if entry.job in {e.job for e in accepted}))
+        held = sum(cost(entry, sheet) for entry in collect(store, RUN) if entry.job in {e.job for e in accepted})
         if sum(each.usd for each in accepted) + spent - held > budget:
             too_much.append(key)
         return store.uri(key)
