@@ -4,9 +4,14 @@ TORCH ?= pypi
 BIN := .venv/bin
 STAMP := .venv/.ready-$(TORCH)
 STORE ?= .zoetrope
+# of `make images`: where to push, another Debian 12 to build on, options of `docker build`, only some of the images
+REGISTRY ?=
+BASE_IMAGE ?=
+BUILD_OPTIONS ?=
+IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock clean
+.PHONY: help setup demo test test-demo lint types layers unit lock images test-images clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,6 +54,13 @@ lock: ## resolve infra/locks/*.in into hashed locks: one for this machine, one f
 		$(COMPILE) --constraint $(LOCKS)/zoetrope.lock $(LOCKS)/image-$$name.in -o $(LOCKS)/image-$$name.lock || exit; done
 	@$(COMPILE) --constraint $(LOCKS)/zoetrope.lock $(IN_TORCH_LAYER) $(LOCKS)/image-train.in -o $(LOCKS)/image-train.lock
 	@$(COMPILE) $(IN_TORCH_LAYER) $(LOCKS)/vbench.in -o $(LOCKS)/vbench.lock
+
+images: $(STAMP) ## build and push the images of the cluster, write images.lock (REGISTRY=host/prefix)
+	@$(BIN)/python -m zoetrope.infra.images.build --registry "$(REGISTRY)" --base-image "$(BASE_IMAGE)" \
+		--build-options="$(BUILD_OPTIONS)" $(IMAGES:%=--image %)
+
+test-images: $(STAMP) ## run each image of images.lock as the cluster does (needs Docker)
+	@$(BIN)/python -m pytest -m images tests/images
 
 clean: ## remove the environment and the local state
 	rm -rf .venv .typing .zoetrope
