@@ -63,10 +63,9 @@ def _ground(
     from zoetrope.infra.doctor import Ground
     from zoetrope.pipelines.cluster.demands import demands
     from zoetrope.pipelines.cluster.kubernetes import api
-    from zoetrope.pipelines.cluster.recipes import by_name
     from zoetrope.pipelines.recipe import load_recipe
 
-    wanted = demands(load_recipe(*by_name(recipe, overrides))) if recipe else []
+    wanted = demands(load_recipe(recipe, overrides)) if recipe else []
     return Ground(
         namespace=settings.namespace,
         api=api(settings.namespace),

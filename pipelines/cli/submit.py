@@ -27,7 +27,7 @@ _SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
 
 
 def submit(
-    recipe: Annotated[str, typer.Argument(help="name of a recipe, or a .yaml file that extends one")],
+    recipe: Annotated[str, typer.Argument(help="name of a recipe, or a .yaml file")],
     pipeline: Annotated[str, typer.Option(help=f"one of {', '.join(PIPELINES)}")] = "full",
     overrides: SetOption = None,
     source: Annotated[
@@ -63,19 +63,20 @@ def submit(
     """
     from zoetrope.pipelines.cluster import submission as work
     from zoetrope.pipelines.cluster.preflight import preflight
-    from zoetrope.pipelines.cluster.recipes import by_name
     from zoetrope.pipelines.recipe import load_recipe
 
     pipeline = _pipeline(pipeline, source, dataset, checkpoint)
-    name, changes = by_name(recipe, overrides or [])
-    resolved = load_recipe(name, changes)
-    given: dict[str, Any] = {"recipe": name, "overrides": "\n".join(changes), "promote": promote}
+    changes = list(overrides or [])
+    resolved = load_recipe(recipe, changes)
+    if any("\n" in change for change in changes):
+        raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
+    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}
     given |= {"budget_usd": _budget(budget)} if budget else {}
     settings = kubeflow_settings(host, namespace, token_file)
     with tempfile.TemporaryDirectory() as scratch:
-        package = _compile(pipeline, name, changes, images, Path(scratch))
+        package = _compile(pipeline, recipe, changes, images, Path(scratch))
         planned = work.Submission(
             package=package,
             parameters=work.arguments(package, given),
@@ -141,9 +142,9 @@ def _compile(pipeline: str, recipe: str, changes: list[str], images: Path, scrat
     from zoetrope.pipelines.compile import compile_cluster
     from zoetrope.pipelines.local.plan import code_commit
 
-    path = scratch / f"{recipe}-{pipeline}.yaml"
-    compile_cluster(pipeline, recipe, changes, read_images(images), path)
-    return Package.read(path, code_commit())
+    path, commit = scratch / f"{pipeline}.yaml", code_commit()
+    compile_cluster(pipeline, recipe, changes, read_images(images), path, commit)
+    return Package.read(path, commit)
 
 
 def _who() -> str:

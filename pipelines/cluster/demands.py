@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
 
 from zoetrope.infra.doctor import Demand
-from zoetrope.infra.launch.placement import Placement
 from zoetrope.pipelines.recipe import Recipe
 from zoetrope.pipelines.step_table import PIPELINES
 
 
 def demands(recipe: Recipe, pipeline: str = "full") -> list[Demand]:
     """One entry a step: its job where it launches one, else its own pod."""
-    placements: dict[str, Any] = getattr(recipe, "placements", None) or {}
+    from zoetrope.pipelines.placements import placements
+
+    jobs = placements(recipe, defaultdict(str))  # which image it is does not matter here
     found = []
     for step in PIPELINES[pipeline]:
-        if step in placements:
-            given = placements[step]
-            place = given if isinstance(given, Placement) else Placement.model_validate(given)
-            found.append(
-                Demand(
-                    step, place.nodes, place.cpu_request or place.cpu, place.memory_gb,
-                    place.gpus, place.gpu_resource, place.runtime,
-                )
-            )  # fmt: skip
-        else:
-            needs = recipe.resources[step]
-            found.append(Demand(step, 1, needs.cpu, needs.memory_gb, needs.gpus))
+        held = recipe.resources[step]
+        place = jobs.get(step)
+        if place is None:
+            found.append(Demand(step, 1, held.cpu, held.memory_gb, held.gpus))
+            continue
+        size = place.cpu_request or place.cpu, place.memory_gb, place.gpus
+        found.append(Demand(step, place.nodes, *size, gpu_resource=place.gpu_resource, runtime=place.runtime))
     return found

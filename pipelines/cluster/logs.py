@@ -11,7 +11,7 @@ from zoetrope.pipelines.cluster.tasks import TaskPlace
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 MAIN, NODE = "main", "node"
-TIMEOUT = (10.0, 60.0)
+RECONNECTS = 5
 
 
 @dataclass(frozen=True)
@@ -74,32 +74,24 @@ def _created(thing: Mapping[str, Any]) -> str:
 
 
 def read_log(cluster: Any, log: PodLog, *, follow: bool = False) -> Iterator[str]:
-    """The lines of a pod's log; with `follow` until the pod ends.
+    """The lines of a pod's log; with `follow` until the container ends, also over broken connections.
 
     Raises:
-        ZoetropeError: the pod is gone, or we may not read it.
+        ZoetropeError: we may not read it, or Kubernetes stays away.
     """
-    from kubernetes.client import ApiException
+    from zoetrope.infra.cluster import StreamBrokenError
 
-    try:
-        stream = cluster.core.read_namespaced_pod_log(
-            log.pod, cluster.namespace, container=log.container, follow=follow,
-            _preload_content=False, _request_timeout=(TIMEOUT[0], None) if follow else TIMEOUT,
-        )  # fmt: skip
-    except ApiException as error:
-        if error.status == 403:
-            raise ZoetropeError(
-                f"no right to read the log of pod {log.pod}", "ask for the role kubeflow-view"
-            ) from error
-        if error.status in (400, 404):
-            raise ZoetropeError(
-                f"pod {log.pod} has no log (any more)", "the Kubeflow UI shows archived logs"
-            ) from error
-        raise ZoetropeError(f"pod {log.pod}: Kubernetes says {error.status}", "try again", retryable=True) from error
-    left = b""
-    for piece in stream.stream(decode_content=True):
-        *lines, left = (left + piece).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "replace")
-    if left:
-        yield left.decode("utf-8", "replace")
+    last, again = "", 0
+    while True:
+        try:
+            for line in cluster.log(log.pod, log.container, follow=follow, since=last):
+                time, _, text = line.decode("utf-8", "replace").partition(" ")
+                if time > last:  # a continued log begins with the last second once more
+                    last, again = time, 0
+                    yield text
+        except StreamBrokenError as error:
+            again += 1
+            if not follow or again > RECONNECTS:
+                raise ZoetropeError(f"log of pod {log.pod}: {error}", "run it again", retryable=True) from error
+            continue
+        return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoetrope.infra.doctor import Ground, examine
+from zoetrope.infra.doctor import CHECKS, Ground, examine
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.pipelines.cluster.demands import demands
@@ -22,22 +22,21 @@ def preflight(
     Raises:
         ZoetropeError: the first problem that would make the run fail.
     """
-    absent = ZoetropeError("no kubeconfig", "set KUBECONFIG")
     there = has_kubeconfig()
     ground = Ground(
         namespace=settings.namespace,
-        api=api(settings.namespace) if there else absent,
+        api=api(settings.namespace) if there else ZoetropeError("no kubeconfig", "set KUBECONFIG"),
         kubeflow=settings,
         images={image.rpartition("/")[2].partition("@")[0]: image for image in images},
         demands=demands(recipe, pipeline),
         service_account=service_account,
     )
-    notes = [] if there else ["the namespace on Kubernetes (no kubeconfig)"]
+    notes = [] if there else [f"the namespace {settings.namespace} (there is no kubeconfig)"]
     for finding in examine(ground, before_submit=True):
-        if finding.status == "problem" and not (finding.detail == absent.headline and not there):
+        if not there and CHECKS[finding.check].kubernetes:
+            continue
+        if finding.status == "problem":
             raise ZoetropeError(f"{finding.check}: {finding.detail}", finding.hint)
-        if finding.status == "unknown" and there:
-            notes.append(f"{finding.check}: {finding.detail}")
-        elif finding.status == "unknown" and finding.check == "images":
+        if finding.status == "unknown":
             notes.append(f"{finding.check}: {finding.detail}")
     return notes

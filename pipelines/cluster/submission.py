@@ -96,7 +96,8 @@ def arguments(package: Package, given: Mapping[str, Any]) -> dict[str, Any]:
     declared = package.inputs
     named = {name: value for name, value in given.items() if value is not None}
     for name, value in named.items():
-        if name not in declared and value not in ("", False):
+        # Not to promote is what a pipeline does that has no such input.
+        if name not in declared and value not in ("", False) and name != "promote_when_green":
             raise ZoetropeError(
                 f"pipeline {package.name} has no input {name!r}", f"its inputs: {', '.join(sorted(declared)) or 'none'}"
             )
