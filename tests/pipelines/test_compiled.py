@@ -51,4 +51,4 @@ def test_full_is_the_composition_of_the_smaller_ones() -> None:
 
 def test_resolve_has_one_output_per_step_in_their_order() -> None:
     outputs = list(resolve.component_spec.outputs)
-    assert outputs == list(STEPS)
+    assert outputs == [*STEPS, "dataset_version"]

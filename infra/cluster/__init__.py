@@ -1,0 +1,1 @@
+"""Kubernetes: the client, what pods say of themselves, who clears up."""
