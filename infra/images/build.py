@@ -93,7 +93,9 @@ def check_docker(build: Build) -> None:
         ZoetropeError: it is not.
     """
     if shutil.which(build.docker) is None:
-        raise ZoetropeError("docker is not installed, and the images are built with it", "install Docker 20.10 or newer")
+        raise ZoetropeError(
+            "docker is not installed, and the images are built with it", "install Docker 20.10 or newer"
+        )
     done = subprocess.run(
         [build.docker, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
     )

@@ -109,7 +109,9 @@ def _login(host: str, configuration: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise ZoetropeError(f"{configuration / 'config.json'} cannot be read: {error}", "docker login writes it") from error
+        raise ZoetropeError(
+            f"{configuration / 'config.json'} cannot be read: {error}", "docker login writes it"
+        ) from error
     key = _DOCKER_HUB_KEY if host == _DOCKER_HUB else host
     helper = known.get("credHelpers", {}).get(host) or known.get("credsStore")
     if helper:
