@@ -158,4 +158,3 @@ class DatasetRegistry:
 def _message(tag: str, digest: str, manifest_reference: str, run_id: str) -> str:
     reference = Reference.parse(manifest_reference)
     return f"{tag}\n\nVersion: {tag}\nDigest: {digest}\nManifest: {reference}\nRun: {run_id}\n"
-

@@ -193,4 +193,6 @@ class RemoteClone:
 def _overtaken(error: ZoetropeError) -> bool:
     """Whether somebody else pushed first."""
     cause = error.__cause__
-    return isinstance(cause, GitError) and any(sign in cause.said for sign in ("rejected", "fetch first", "cannot lock"))
+    return isinstance(cause, GitError) and any(
+        sign in cause.said for sign in ("rejected", "fetch first", "cannot lock")
+    )

@@ -6,5 +6,14 @@ from zoetrope.infra.doctor.kubernetes import Api
 from zoetrope.infra.doctor.table import CHECKS, LOCAL_CHECKS, Check, examine, examine_here
 
 __all__ = [
-    "CHECKS", "LOCAL_CHECKS", "Api", "Check", "Demand", "Finding", "Ground", "examine", "examine_here", "from_inside",
+    "CHECKS",
+    "LOCAL_CHECKS",
+    "Api",
+    "Check",
+    "Demand",
+    "Finding",
+    "Ground",
+    "examine",
+    "examine_here",
+    "from_inside",
 ]

@@ -50,7 +50,11 @@ def pod(name: str, namespace: str, image: str, service_account: str) -> dict[str
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "zoetrope", "app.kubernetes.io/component": "doctor"},
+            "labels": {  # of a step, so that the network policies of steps hold for it
+                "app.kubernetes.io/part-of": "zoetrope",
+                "app.kubernetes.io/component": "step",
+                "app.kubernetes.io/managed-by": "zoetrope",
+            },
         },
         "spec": {
             "serviceAccountName": service_account,

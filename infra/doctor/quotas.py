@@ -38,7 +38,9 @@ def _quota(item: Mapping[str, Any], ground: Ground) -> Finding:
                 )
     used: Mapping[str, str] = item.get("status", {}).get("used", {})
     share = max((number(used[key]) / (number(hard[key]) or 1) for key in used if key in hard), default=0.0)
-    return ok("quotas", f"{name}: the recipe fits; {share:.0%} in use now" if ground.demands else f"{name}: {share:.0%}")
+    return ok(
+        "quotas", f"{name}: the recipe fits; {share:.0%} in use now" if ground.demands else f"{name}: {share:.0%}"
+    )
 
 
 def _needs(demand: Demand) -> dict[str, float]:

@@ -43,7 +43,9 @@ def mlflow(ground: Ground) -> Finding:
     except NotAllowedError:
         return unknown("mlflow", "no right to use the service proxy; the pod inside tells")
     except ZoetropeError as error:
-        return problem("mlflow", f"does not answer: {error.headline}", "look at `kubectl logs deployment/zoetrope-mlflow`")
+        return problem(
+            "mlflow", f"does not answer: {error.headline}", "look at `kubectl logs deployment/zoetrope-mlflow`"
+        )
     if not answer:
         return problem("mlflow", f"there is no service {MLFLOW.partition(':')[0]} in {ground.namespace}", APPLY_HINT)
     return ok("mlflow", "answers")

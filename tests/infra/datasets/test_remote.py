@@ -106,7 +106,9 @@ def test_what_is_pushed_can_be_pulled_with_dvc_files(tmp_path: Path, url: str, b
     files = registry_files(get_json(store, reference))
     assert sorted(files) == ["datasets/nano/.gitignore", "datasets/nano/manifest.json", "datasets/nano/shards.dvc"]
     for name, data in files.items():
-        shown = subprocess.run(["git", "-C", str(bare), "show", f"{version.tag}:{name}"], capture_output=True, check=True)
+        shown = subprocess.run(
+            ["git", "-C", str(bare), "show", f"{version.tag}:{name}"], capture_output=True, check=True
+        )
         assert shown.stdout == data
     assert files["datasets/nano/manifest.json"] == get_bytes(store, reference)
 
