@@ -1,5 +1,5 @@
-"""Names of the images that the steps run in; the cluster compiles them to digests, kfp.local only reads them."""
+"""Names of the images that the steps run in, as in images.lock; kfp.local only reads them."""
 
-CORE = "zoetrope-core"
-TRAIN = "zoetrope-train"
-EVALUATE = "zoetrope-evaluate"
+CORE = "core"
+TRAIN = "train"
+EVALUATE = "evaluate"

@@ -72,3 +72,8 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value
         }
+
+
+def docker_configuration() -> Path:
+    """The folder in which docker keeps its logins."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")

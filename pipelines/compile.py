@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,11 @@ from zoetrope.infra.references import canonical_json
 from zoetrope.pipelines.step_table import PIPELINES
 
 if TYPE_CHECKING:
+    from zoetrope.infra.images.lock import ImagesLock
     from zoetrope.pipelines.recipe import Recipe
 
 COMPILED = Path(__file__).parent / "compiled"
-_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+"""Golden YAML: what runs on this machine, and below `cluster/` the same for a cluster with made-up digests."""
 
 
 def compile_pipeline(pipeline: str, recipe: str, path: Path) -> None:
@@ -31,7 +31,7 @@ def compile_pipeline(pipeline: str, recipe: str, path: Path) -> None:
 
 
 def compile_cluster(
-    pipeline: str, recipe: str, overrides: Sequence[str], images: Mapping[str, str], path: Path, commit: str = ""
+    pipeline: str, recipe: str, overrides: Sequence[str], images: ImagesLock, path: Path, commit: str = ""
 ) -> None:
     """Writes the YAML of one pipeline and recipe for a cluster: with digests, resources, secrets by name, retries.
 
@@ -40,7 +40,7 @@ def compile_cluster(
         recipe: name of a recipe or path of a recipe file; a file is written into the YAML, resolved.
         overrides: `path=value`; they decide resources and pods here and now. What they change in the recipe itself
             has to be given to the run as well.
-        images: name of an image -> reference by digest (`images.lock`).
+        images: `images.lock`.
         path: the file to write.
         commit: of the code.
 
@@ -58,24 +58,13 @@ def compile_cluster(
     plain = load_recipe(recipe)
     chosen = load_recipe(recipe, list(overrides)) if overrides else plain
     _require_shared_source(plain)
-    needed = {name: _digest_of(name, images) for name in (CORE, TRAIN, EVALUATE)}
+    needed = {name: images.image(name) for name in (CORE, TRAIN, EVALUATE)}
     tasks = ClusterTasks(chosen, needed, placements(chosen, needed), commit)
     named = recipe if recipe in recipe_names() else canonical_json(plain.model_dump(mode="json")).decode()
     pinned = canonical_json(needed).decode()
     compiler.Compiler().compile(
         build_for_cluster(pipeline, named, plain.name, pinned, tasks.place), package_path=str(path)
     )
-
-
-def _digest_of(name: str, images: Mapping[str, str]) -> str:
-    reference = images.get(name, "")
-    if not reference:
-        raise ZoetropeError(f"image {name!r} is not in images.lock", "run `make images REGISTRY=host/prefix`")
-    if not _BY_DIGEST.fullmatch(reference):
-        raise ZoetropeError(
-            f"images.lock: {name} = {reference!r} is not a reference by digest", "run `make images` again"
-        )
-    return reference
 
 
 def _require_shared_source(recipe: Recipe) -> None:
@@ -110,7 +99,7 @@ Compile = Callable[[str, str, Path], None]
 """`compile(pipeline, recipe, path)`."""
 
 
-def for_cluster(images: Mapping[str, str], overrides: Sequence[str] = (), commit: str = "") -> Compile:
+def for_cluster(images: ImagesLock, overrides: Sequence[str] = (), commit: str = "") -> Compile:
     """`compile_cluster` with everything but pipeline, recipe and path."""
 
     def compile_one(pipeline: str, recipe: str, path: Path) -> None:

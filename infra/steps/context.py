@@ -30,6 +30,7 @@ class StepContext:
         resume: folder that outlives a killed attempt and is the same for equal configuration, inputs and code;
             work that continues (training state) lies here, and it is removed when the step ends well.
         placement: where the step's job runs on a cluster; None where jobs run on this machine.
+        key: digest of the step, its configuration, inputs and code; empty where nobody computed it.
     """
 
     step: str
@@ -40,6 +41,7 @@ class StepContext:
     attempt: int = 1
     resume: Path | None = None
     placement: Placement | None = None
+    key: str = ""
 
     @property
     def outbox(self) -> Path:

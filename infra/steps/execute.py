@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoetrope.infra.launch.placement import Placement
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM
+LAUNCHER = Resources(cpu=0.05, memory_gb=0.25)
 
 Work = Callable[[StepContext], StepResult]
 
@@ -83,13 +84,15 @@ def execute(
         attempt=attempt,
         resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
         placement=placement,
+        key=key,
     )
-    resources = Resources(**settings.resources.get(step, {}))
+    # The pods of a job are collected by themselves; the one that launches it holds next to nothing.
+    resources = LAUNCHER if placement is not None else Resources(**settings.resources.get(step, {}))
     chain = LedgerChain(store, settings.run_id, step, attempt)
     started = time.time()
     try:
         with _scratch(context), _terminate_as_exit():
-            chain.allocate(resources)
+            chain.allocate(resources, pod=settings.pod)
             context.event("started", attempt=attempt)
             with UsageMonitor(chain.usage) as monitor:
                 result = work(context)

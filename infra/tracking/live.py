@@ -25,12 +25,14 @@ def live_metrics(context: StepContext, settings: Settings | None = None) -> Iter
         settings: read from the environment when None.
     """
     settings = settings or Settings()
+    if not settings.cluster:  # on one machine the driver of the run sends them
+        yield
+        return
     if not settings.mlflow_run_id or not settings.tracking_uri:
         try:
             yield
         finally:
-            if settings.cluster:
-                _keep(context, settings)
+            _keep(context, settings)
         return
     from zoetrope.infra.tracking.tracker import Tracker
 

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.pipelines.cli import cost, data, doctor, generate, models, run, runs, step, submit
+from zoetrope.pipelines.cli import cost, data, doctor, generate, models, reap, run, runs, step, submit
 from zoetrope.pipelines.cli.common import errors
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("generate")(generate.generate)
 app.add_typer(run.config_app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+runs.app.command("reap")(reap.reap)
 app.add_typer(runs.app, name="runs")
 app.add_typer(cost.app, name="cost")
 app.command("doctor")(doctor.doctor)
