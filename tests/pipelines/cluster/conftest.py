@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -288,9 +289,9 @@ def zoetrope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """The lock of images, and which of them the registry has."""
-    import zoetrope.infra.images.lock as lock
+    from zoetrope.infra.images import lock, registry
 
     there = {IMAGE: True}
-    monkeypatch.setattr(lock, "read_images", lambda path: {"zoetrope-core": IMAGE})
-    monkeypatch.setattr(lock, "digest_exists", lambda image: there[image])
+    monkeypatch.setattr(lock, "read_images", lambda path: lock.ImagesLock(images={"core": IMAGE}))
+    monkeypatch.setattr(registry, "digest_exists", lambda image: there[image])
     return there
