@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 
+import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, Resources
 from zoetrope.infra.store import open_store
+from zoetrope.pipelines.cli import common
 from zoetrope.pipelines.cli.cost import app
 
 
-def report(capsys, state, *arguments):
-    result = CliRunner().invoke(app, ["report", "--store", str(state), "--prices", "local-2026-11", *arguments])
-    assert result.exit_code == 0, result.output
-    return result.output + capsys.readouterr().out  # tables go to the process's own output
+@pytest.fixture
+def report(monkeypatch):
+    def run(state, *arguments):
+        page = io.StringIO()
+        monkeypatch.setattr(common, "output", Console(file=page, width=200))
+        result = CliRunner().invoke(app, ["report", "--store", str(state), "--prices", "local-2026-11", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output + page.getvalue()
+
+    return run
 
 
 def step(store, clock):
@@ -24,7 +34,7 @@ def step(store, clock):
     chain.outcome("succeeded")
 
 
-def test_pods_are_lines_with_their_source(capsys, tmp_path):
+def test_pods_are_lines_with_their_source(report, tmp_path):
     store = open_store(tmp_path / "store")
     step(store, [1000.0])
     pod = PodFacts(
@@ -33,15 +43,15 @@ def test_pods_are_lines_with_their_source(capsys, tmp_path):
         created=4000.0, scheduled=5000.0, ended=5000.0 + 1800,
     )  # fmt: skip
     PodLedger(store, "run-1").record(pod, 9e9)
-    first, second = json.loads(report(capsys, tmp_path, "run-1", "--json"))
+    first, second = json.loads(report(tmp_path, "run-1", "--json"))
     assert (first["source"], first["pod"], first["USD"]) == ("step", "", "0.003120")
     assert {key: second[key] for key in ("step", "attempt", "source", "role", "pod", "node_type", "queued", "USD")} == {
         "step": "stage_1", "attempt": 2, "source": "pod", "role": "job", "pod": "z1-node-0-0-abcde",
         "node_type": "m7i.xlarge", "queued": "1000", "USD": "0.003000",
     }  # fmt: skip
-    assert "m7i.xlarge" in report(capsys, tmp_path)
+    assert "m7i.xlarge" in report(tmp_path)
 
 
-def test_runs_of_this_machine_show_no_columns_of_a_cluster(capsys, tmp_path):
+def test_runs_of_this_machine_show_no_columns_of_a_cluster(report, tmp_path):
     step(open_store(tmp_path / "store"), [1000.0])
-    assert "node type" not in report(capsys, tmp_path)
+    assert "node type" not in report(tmp_path)
