@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.local import interruptible, run_local
-from zoetrope.infra.launch.placement import PLAIN, Placement
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.contract import Contract, JobReport, OnEnd
-from zoetrope.infra.settings import Settings
+from zoetrope.infra.settings import Settings, mlflow_environment
 
 if TYPE_CHECKING:
     from torchx.specs import AppDef
@@ -110,14 +109,14 @@ class _ClusterJob:
     environment: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        step, settings = self.context.step, self.settings
-        if self.context.placement is None and step not in settings.placements:
+        step = self.context.step
+        if self.context.placement is None:
             raise ZoetropeError(
                 f"step {step}: nothing says where its job runs (ZOETROPE_PLACEMENTS)",
                 "compile the pipeline for the cluster again",
             )
-        placement = self.context.placement or Placement(**settings.placements[step])
-        changes = {"image": placement.image or settings.image, "nodes": self.app.roles[0].num_replicas}
+        placement = self.context.placement
+        changes = {"image": placement.image or self.settings.image, "nodes": self.app.roles[0].num_replicas}
         self.placement = placement.model_copy(update=changes)
         self.name = names.job_name(self.context.run_id, step, self.iteration)
 
@@ -144,14 +143,16 @@ class _ClusterJob:
     def reserve(self, attempt: int) -> None:
         """Sets aside what the attempt may cost; raises ZoetropeError where the budget does not cover it."""
         from zoetrope.infra.ledger.budget import reserve
+        from zoetrope.infra.runs import RunShelf
 
+        plan = RunShelf(self.context.store, self.context.run_id).plan()
         reserve(
             self.context.store,
             self.context.run_id,
             self.name,
             attempt,
             self.placement,
-            budget_usd=self.settings.budget_usd,
+            budget_usd=plan.budget_usd if plan is not None else self.settings.budget_usd,
             price_sheet=self.settings.price_sheet,
         )
 
@@ -169,13 +170,5 @@ class _ClusterJob:
         identity = Identity(
             name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
         )
-        environment = {**handed_on, **self._tracking(), **self.placement.env, **told, **self.environment}
+        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment}
         return trainjob(self.app, self.placement, identity, environment)
-
-    def _tracking(self) -> dict[str, str]:
-        """The MLflow run of the step, for jobs that measure something while they run."""
-        from zoetrope.infra.steps.cluster import ClusterRun
-
-        if self.placement.runtime == PLAIN:
-            return {}
-        return ClusterRun(self.settings, self.context.store).tracking_environment(self.context.step)
