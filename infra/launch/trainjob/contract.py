@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoetrope.infra.cluster import AlreadyExistsError, Cluster
-from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
@@ -29,7 +28,8 @@ OnEnd = Callable[[dict[str, Any], list[dict[str, Any]]], None]
 MakeBody = Callable[[int, dict[str, Any] | None], dict[str, Any]]
 
 
-class JobReport(StrictModel):
+@dataclass(frozen=True)
+class JobReport:
     """What became of a job that ended well.
 
     Attributes:
