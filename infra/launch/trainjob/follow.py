@@ -22,6 +22,8 @@ from zoetrope.infra.launch.trainjob.state import JobState, belongs, pods_of
 TICK_SECONDS = 5.0
 EVENTS_SECONDS = 20.0
 LOG_END_SECONDS = 3.0
+# After a bare SIGTERM there are less than 0.4 s.
+THREAD_END_SECONDS = 0.1
 TERMINAL = frozenset({"Succeeded", "Failed", "Error"})
 
 
@@ -78,27 +80,38 @@ def follow(
     name = str(state.job["metadata"]["name"])
     with _watching(cluster, name, workflow) as (news, stop):
         log = NodeLog(cluster, write, stop)
-        asked = 0.0
-        while True:
-            _take(news, state, log)
-            now = time.time()
-            if state.deleted and not state.over:
-                return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
-            if state.over:
-                # The watches on job and pods are not in step: a short job may have ended before its pods were seen.
-                refresh(cluster, state)
-                for pod in state.history.present:
-                    log.see(pod)
-                log.finish(LOG_END_SECONDS)
-                say("complete" if state.complete else "failed")
-                return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
-            if state.waiting_for_start() and now - asked >= EVENTS_SECONDS and now - state.created >= EVENTS_SECONDS:
-                state.see_warnings(_events(cluster, state))
-                asked = now
-            if failure := state.stuck(now):
-                return Ending(state, failure, [])
-            if text := state.news(now):
-                say(text)
+        try:
+            return _wait(cluster, state, news, log, say)
+        finally:
+            # A thread that still writes while Python shuts down would abort the process.
+            stop.set()
+            log.finish(THREAD_END_SECONDS)
+
+
+def _wait(
+    cluster: Cluster, state: JobState, news: queue.SimpleQueue[Any], log: NodeLog, say: Callable[[str], None]
+) -> Ending:
+    asked = 0.0
+    while True:
+        _take(news, state, log)
+        now = time.time()
+        if state.deleted and not state.over:
+            return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
+        if state.over:
+            # The watches on job and pods are not in step: a short job may have ended before its pods were seen.
+            refresh(cluster, state)
+            for pod in state.history.present:
+                log.see(pod)
+            log.finish(LOG_END_SECONDS)
+            say("complete" if state.complete else "failed")
+            return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
+        if state.waiting_for_start() and now - asked >= EVENTS_SECONDS and now - state.created >= EVENTS_SECONDS:
+            state.see_warnings(_events(cluster, state))
+            asked = now
+        if failure := state.stuck(now):
+            return Ending(state, failure, [])
+        if text := state.news(now):
+            say(text)
 
 
 def _take(news: queue.SimpleQueue[Any], state: JobState, log: NodeLog) -> None:
@@ -144,12 +157,16 @@ def _watching(cluster: Cluster, name: str, workflow: str) -> Iterator[tuple[queu
             if not stop.is_set:
                 news.put(error)
 
-    for target in targets:
-        threading.Thread(target=watch, args=target, name=f"watch {target[0]}", daemon=True).start()
+    threads = [threading.Thread(target=watch, args=each, name=f"watch {each[0]}", daemon=True) for each in targets]
+    for thread in threads:
+        thread.start()
     try:
         yield news, stop
     finally:
         stop.set()
+        ends = time.monotonic() + THREAD_END_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
 
 
 def _events(cluster: Cluster, state: JobState) -> list[dict[str, Any]]:

@@ -114,6 +114,8 @@ class NodeLog:
             complete = uid in self._ended
             if self._read(name, position, follow=not complete) and complete:
                 return
+            if self._stop.is_set:
+                return
             if uid not in self._ended and self._is_over(uid, name):
                 self._ended.add(uid)
             elif uid not in self._ended:
@@ -123,6 +125,8 @@ class NodeLog:
         """Writes what is new; False where the connection broke."""
         try:
             for line in node_log(self._cluster, name, position, follow=follow, stop=self._stop):
+                if self._stop.is_set:
+                    return False
                 self.tail.append(line)
                 self._write(line)
         except StreamBrokenError:
