@@ -120,7 +120,9 @@ def server() -> Iterator[str]:
 
 def test_tracking_serves(server: str) -> None:
     assert docker("exec", server, "python3", "-c", WAIT).strip() == "OK"
-    docker("exec", server, "python3", "-c", "import boto3, psycopg2")
+    # both ways to write the address of the database; making the engine imports its driver
+    engines = "; ".join(f"create_engine('{kind}://a@b/c')" for kind in ("postgresql", "postgresql+psycopg2"))
+    docker("exec", server, "python3", "-c", f"import boto3; from sqlalchemy import create_engine; {engines}")
 
 
 def test_train_and_evaluate_share_the_layer_of_torch() -> None:
