@@ -11,7 +11,7 @@ BUILD_OPTIONS ?=
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock images test-images clean
+.PHONY: help setup demo test test-demo lint types layers unit lock images test-images golden clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,10 @@ images: $(STAMP) ## build and push the images of the cluster, write images.lock 
 
 test-images: $(STAMP) ## run each image of images.lock as the cluster does (needs Docker)
 	@$(BIN)/python -m pytest -m images tests/images
+
+golden: $(STAMP) ## compile what is committed in pipelines/compiled (after a change of pipelines or recipes)
+	@$(BIN)/zoetrope compile
+	@$(BIN)/zoetrope compile --target cluster --images tests/fixtures/images.lock --commit '' --out pipelines/compiled/cluster
 
 clean: ## remove the environment and the local state
 	rm -rf .venv .typing .zoetrope

@@ -19,8 +19,10 @@ from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import Resources
+from zoetrope.infra.references import digest_json
 from zoetrope.model.stages import CONFIGS, autoencoder_training_names, stage_names
 from zoetrope.model.training.config import StageConfig
+from zoetrope.pipelines.cluster_config import ClusterConfig
 from zoetrope.pipelines.recipe_file import Places, apply_overrides, merge, read_layers, read_yaml, validate
 from zoetrope.pipelines.step_table import STEPS, TRAIN_STEPS
 
@@ -54,6 +56,7 @@ class Recipe(StrictModel):
         budget_usd: the most a run may cost, at the price sheet; checked by the gate.
         prices: name of the price sheet; empty takes the newest valid one.
         resources: what is allocated to each step; `default` stands for all that are not named.
+        cluster: how the steps run on Kubernetes; nothing there changes a result.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -72,6 +75,7 @@ class Recipe(StrictModel):
     budget_usd: Decimal = Field(gt=0)
     prices: str = ""
     resources: dict[str, Resources]
+    cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("resources")
     @classmethod
@@ -98,6 +102,11 @@ class Recipe(StrictModel):
             except ValueError as error:
                 raise ValueError(f"what the autoencoder takes; buckets, {bucket.name}: {error}") from error
         return given
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe."""
+    return digest_json(recipe.model_dump(mode="json"))
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-from fractions import Fraction
 from html import escape
 from typing import Any
 
+from zoetrope.components.caption.batches import batches, caption_batch
 from zoetrope.components.caption.config import CaptionConfig
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import canonical_json, digest_bytes
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import get_json, get_table, put_json, put_table
+from zoetrope.infra.workers import map_units
 
 EXAMPLES = 8
 
@@ -21,7 +20,7 @@ def caption(config: CaptionConfig, clips: str, sources: str, context: StepContex
     """Gives every kept clip the caption of its source that overlaps it most, and a split.
 
     Args:
-        config: suffix and size of the held-out split.
+        config: suffix, size of the held-out split, workers.
         clips: reference of a product `zoetrope.clips.v1`.
         sources: reference of the product `zoetrope.sources.v1` that the clips were cut from.
         context: store.
@@ -40,54 +39,11 @@ def caption(config: CaptionConfig, clips: str, sources: str, context: StepContex
         if row["status"] == "usable"
     }
     kept = [row for row in get_table(context.store, manifest["table"]).to_pylist() if row["kept"]]
-    rows = []
-    for clip in kept:
-        chosen = best_caption(by_source.get(clip["source_id"], []), Fraction(clip["start"]), Fraction(clip["end"]))
-        if chosen is not None:
-            rows.append(
-                {
-                    "clip_id": clip["clip_id"],
-                    "caption": chosen["text"] + suffix(clip, config),
-                    "caption_source": chosen["source"],
-                    "attributes": canonical_json(chosen["attributes"]).decode(),
-                    "split": split(clip["clip_id"], config.held_out_fraction),
-                }
-            )
+    units = list(batches(config, kept, by_source))
+    answers = map_units(caption_batch, units, context, config.workers, "batches of clips captioned", light=True)
+    rows = [row for answer in answers for row in answer]
     _require_captions(rows, kept)
     return _result(sorted(rows, key=lambda row: row["clip_id"]), kept, clips, context)
-
-
-def best_caption(captions: list[dict[str, Any]], start: Fraction, end: Fraction) -> dict[str, Any] | None:
-    """The caption whose span overlaps [start, end) most, None where no caption with text does.
-
-    Of equal overlaps the more exact one (the shorter span) wins, then the earlier in the catalogue.
-    """
-    best: tuple[Fraction, Fraction, dict[str, Any]] | None = None
-    for item in captions:
-        begin = Fraction(item["start"]) if item["start"] is not None else Fraction(0)
-        finish = Fraction(item["end"]) if item["end"] is not None else max(end, begin)
-        overlap, length = min(end, finish) - max(start, begin), finish - begin
-        if item["text"] and overlap > 0 and (best is None or (overlap, -length) > (best[0], -best[1])):
-            best = (overlap, length, item)
-    return best[2] if best else None
-
-
-def suffix(clip: dict[str, Any], config: CaptionConfig) -> str:
-    """Open-Sora 2.0's ` {F} FPS, {M} motion score.` (opensora/datasets/datasets.py), or nothing.
-
-    F is the clip's frame rate, divided by a whole number where it is above `fps_max`; M is the rounded score.
-    """
-    if config.suffix == "none":
-        return ""
-    fps = round(clip["fps"])
-    fps = fps if fps <= config.fps_max else fps // math.ceil(fps / config.fps_max)
-    return f" {fps} FPS, {int(clip['motion'] + 0.5)} motion score."
-
-
-def split(clip_id: str, held_out_fraction: float) -> str:
-    """`train` or `held_out`: depends on the clip alone, so a clip never changes sides when others come or go."""
-    share = int(digest_bytes(f"split:{clip_id}".encode())[:12], 16) / 16**12
-    return "held_out" if share < held_out_fraction else "train"
 
 
 def _require_captions(rows: list[dict[str, str]], kept: list[dict[str, Any]]) -> None:

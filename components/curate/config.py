@@ -32,13 +32,13 @@ class CurateConfig(StrictModel):
     """Settings of the step `curate`.
 
     Attributes:
-        workers: processes that decode; the result is the same for any number.
+        workers: processes that decode, on a cluster pods; the result is the same for any number.
         max_seconds: longer shots are chopped into pieces of this length (Open-Sora 2.0: 8 s).
         cuts: the shot detector.
         filters: thresholds, applied to stored scores.
     """
 
-    workers: int = Field(2, ge=1, le=256)
+    workers: int = Field(2, ge=1, le=1000)
     max_seconds: float = Field(8.0, gt=0)
     cuts: CutConfig = CutConfig()
     filters: FilterSettings = FilterSettings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from zoetrope.components.curate.filters import FilterSettings
 from zoetrope.components.curate.perceptual_hash import perceptual_hash
 from zoetrope.components.curate.signals import Detail, ShotSignals, SourceSignals, border
 from zoetrope.infra.references import Reference, digest_json
-from zoetrope.infra.store import open_store
+from zoetrope.infra.workers import Workplace
 
 OPERATORS_VERSION = "1"
 """Part of every clip_id; changes whenever cutting or scoring changes for the same source."""
@@ -25,12 +24,17 @@ OPERATORS_VERSION = "1"
 
 @dataclass(frozen=True)
 class Task:
-    """One source to cut: where it is, and where to put it when the store is not on this machine."""
+    """One source to cut, and how.
+
+    Attributes:
+        source_id: identity of the source.
+        video: reference of its bytes.
+        max_seconds: longer shots are chopped.
+        cuts: the shot detector.
+    """
 
     source_id: str
     video: str
-    root: str
-    scratch: Path
     max_seconds: float
     cuts: CutConfig
 
@@ -43,19 +47,19 @@ class Outcome:
     problem: str = ""
 
 
-def cut_source(task: Task) -> Outcome:
+def cut_source(task: Task, workplace: Workplace) -> Outcome:
     """Decodes a source once and returns all its clips with their scores."""
-    store = open_store(task.root)
+    store = workplace.store
     uri = Reference.parse(task.video).uri
-    path = store.local_path(uri)
-    fetched = None if path is not None else store.fetch(uri, task.scratch / task.source_id)
+    local = store.local_path(uri)
+    path = local or store.fetch(uri, workplace.scratch / task.source_id)
     try:
-        signals = read_signals(path or task.scratch / task.source_id)
+        signals = read_signals(path)
     except DamagedVideoError as error:
         return Outcome([], str(error))
     finally:
-        if fetched is not None:
-            fetched.unlink(missing_ok=True)
+        if local is None:
+            path.unlink(missing_ok=True)
     rows = []
     for shot in find_shots(signals, task.cuts):
         for piece in chop(shot, signals, task.max_seconds):

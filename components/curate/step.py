@@ -14,7 +14,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import run_gate
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import get_json, get_table, put_json, put_table
-from zoetrope.infra.workers import map_in_processes
+from zoetrope.infra.workers import map_units
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,18 +39,14 @@ def curate(config: CurateConfig, sources: str, context: StepContext) -> StepResu
     manifest = get_json(context.store, sources)
     table = get_table(context.store, manifest["table"])
     usable = [row for row in table.to_pylist() if row["status"] == "usable"]
-    tasks = [
-        Task(row["source_id"], row["video"], context.store.root, context.work, config.max_seconds, config.cuts)
-        for row in usable
-    ]
+    tasks = [Task(row["source_id"], row["video"], config.max_seconds, config.cuts) for row in usable]
     rows: list[dict[str, Any]] = []
     damaged: list[dict[str, str]] = []
-    for number, outcome in enumerate(map_in_processes(cut_source, tasks, config.workers)):
+    outcomes = map_units(cut_source, tasks, context, config.workers, "sources cut")
+    for source, outcome in zip(usable, outcomes, strict=True):
         rows += outcome.rows
         if outcome.problem:
-            damaged.append({"name": usable[number]["name"], "reason": outcome.problem})
-        if number % 20 == 0:
-            context.progress(f"cut {usable[number]['name']}", number / len(tasks))
+            damaged.append({"name": source["name"], "reason": outcome.problem})
     if not rows:
         names = "; ".join(f"{item['name']}: {item['reason']}" for item in damaged[:10])
         raise ZoetropeError("curate: none of the sources can be decoded", names or "the sources product is empty")

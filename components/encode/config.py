@@ -70,7 +70,9 @@ class EncodeConfig(StrictModel):
         dtype: dtype of the latents and text embeddings in the shards.
         shard_megabytes: a shard is closed before it would grow beyond this (10^6 bytes).
         batch_size: clips per pass of the autoencoder; a fixed number, because kernels are chosen by shape.
-        workers: processes that decode and encode; the result does not depend on their number.
+        clips_per_unit: workers take sources in groups of at least this many clips, whose texts they hold in memory
+            (1,024 are 1 GB of T5-XXL embeddings at a usual caption length of 130 tokens); a shard never spans groups.
+        workers: processes that decode and encode, on a cluster pods; the result does not depend on their number.
         threads: PyTorch threads of each process; a fixed number, because sums depend on it.
     """
 
@@ -84,7 +86,8 @@ class EncodeConfig(StrictModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     shard_megabytes: int = Field(default=512, gt=0, le=512)
     batch_size: int = Field(default=4, gt=0)
-    workers: int = Field(default=2, gt=0)
+    clips_per_unit: int = Field(default=1024, gt=0)
+    workers: int = Field(default=2, gt=0, le=1000)
     threads: int = Field(default=1, gt=0)
 
     @field_validator("buckets")

@@ -1,4 +1,4 @@
-"""What the processes of the encode step send each other; imports nothing heavy."""
+"""The units of the encode step and their results; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 from zoetrope.components.encode.config import BucketConfig, EncodeConfig
 from zoetrope.model.data.shards import RawTensor
-
-CLIPS_PER_TEXT_JOB = 1024  # 1 GB of T5-XXL embeddings at a usual caption length of 130 tokens
 
 
 @dataclass(frozen=True)
@@ -52,49 +50,81 @@ class SourceJob:
 
 
 @dataclass(frozen=True)
-class TextJob:
-    """The captions of the sources that follow, each once and sorted, and the empty one.
-
-    They are a job of their own so that not every process has to load the text encoders.
-    """
-
-    captions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class WorkerSetup:
-    """What every worker process needs; a process builds its models once for equal setups.
+class Setup:
+    """What all units share; a process builds its models once for equal setups.
 
     Attributes:
         config: the step's configuration.
-        store: root of the store.
         autoencoder: kind, configuration and tiling of the autoencoder as JSON.
-        weights: local path of its weights.
+        weights: reference of its weights.
         latent_mean: mean of the training latents per channel.
         latent_std: their standard deviation per channel.
-        t5_folder: local Hugging Face folder; tiny encoders are built there.
-        clip_folder: likewise.
-        captions: local JSON list of the captions whose words the tiny encoders know.
-        scratch: folder for videos that are not on this machine.
+        words: reference of the JSON list of captions whose words the tiny encoders know; empty for given ones.
+        t5: file of the T5 encoder's folder -> reference; empty for the tiny one, which every process builds alike.
+        clip: likewise.
     """
 
     config: EncodeConfig
-    store: str
     autoencoder: str
     weights: str
     latent_mean: tuple[float, ...]
     latent_std: tuple[float, ...]
-    t5_folder: str
-    clip_folder: str
-    captions: str
-    scratch: str
+    words: str
+    t5: dict[str, str]
+    clip: dict[str, str]
 
 
 @dataclass(frozen=True)
-class EncodedTexts:
-    """Caption -> T5 [L, D] and CLIP [D] embeddings."""
+class EncodeUnit:
+    """Some sources, whose clips become shards of their own.
 
-    embeddings: Mapping[str, tuple[RawTensor, RawTensor]]
+    Attributes:
+        setup: reference of a `Setup` as JSON.
+        sources: in the order of the shards.
+    """
+
+    setup: str
+    sources: tuple[SourceJob, ...]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard in the store: its hashes and length in bytes, the number of clips in it, and where it lies."""
+
+    md5: str
+    sha256: str
+    bytes: int
+    samples: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class TextParts:
+    """References of the text encoders' files by name, and of the embeddings of the empty caption."""
+
+    t5: dict[str, str]
+    clip: dict[str, str]
+    null_t5: str
+    null_clip: str
+
+
+@dataclass(frozen=True)
+class EncodedUnit:
+    """What a unit made; all tensors are in its shards.
+
+    Attributes:
+        shards: in their order.
+        rows: index rows with the statistics of each sample; `shard` counts from the first of this unit.
+        shapes: bucket name -> [C, T, H, W] of its latents.
+        unreadable: identities of clips that could not be decoded.
+        text: equal for all units.
+    """
+
+    shards: list[ShardEntry]
+    rows: list[dict[str, Any]]
+    shapes: dict[str, tuple[int, ...]]
+    unreadable: list[str]
+    text: TextParts
 
 
 @dataclass(frozen=True)
@@ -149,19 +179,13 @@ def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iter
             pending = []
 
 
-def with_texts(sources: Iterable[SourceJob]) -> Iterator[TextJob | SourceJob]:
-    """Puts the captions of each group of sources before it, so that no more than a group's are held at a time."""
+def encode_units(config: EncodeConfig, setup: str, sources: Iterable[SourceJob]) -> Iterator[EncodeUnit]:
+    """Groups of sources with at least `clips_per_unit` clips: no more texts than theirs are held at a time."""
     group: list[SourceJob] = []
     for source in sources:
         group.append(source)
-        if sum(len(each.clips) for each in group) >= CLIPS_PER_TEXT_JOB:
-            yield _texts(group)
-            yield from group
+        if sum(len(each.clips) for each in group) >= config.clips_per_unit:
+            yield EncodeUnit(setup, tuple(group))
             group = []
     if group:
-        yield _texts(group)
-        yield from group
-
-
-def _texts(group: Sequence[SourceJob]) -> TextJob:
-    return TextJob(tuple(sorted({"", *(clip.caption for source in group for clip in source.clips)})))
+        yield EncodeUnit(setup, tuple(group))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from zoetrope.components.encode.config import BucketConfig
@@ -24,15 +24,20 @@ from zoetrope.components.encode.jobs import (
     ClipJob,
     EncodedClip,
     EncodedSource,
-    EncodedTexts,
+    EncodedUnit,
+    EncodeUnit,
+    Setup,
     SourceJob,
-    TextJob,
-    WorkerSetup,
+    TextParts,
 )
-from zoetrope.infra.store import open_store
+from zoetrope.components.encode.text import local_folder, stored_folder
+from zoetrope.components.encode.writing import UnitWriter
+from zoetrope.infra.references import Reference
+from zoetrope.infra.store import get_json, put_file_content
+from zoetrope.infra.workers import Workplace
 from zoetrope.model.autoencoders import load_autoencoder
 from zoetrope.model.conditions import reference_frames
-from zoetrope.model.data.shards import RawTensor, raw_tensor
+from zoetrope.model.data.shards import RawTensor, raw_tensor, write_tensors
 from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders
 from zoetrope.model.video import ClipRequest, read_clips
 
@@ -43,25 +48,73 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Encoder:
     """The models and settings of one process."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: Setup, workplace: Workplace) -> None:
         torch.set_num_threads(setup.config.threads)
         torch.use_deterministic_algorithms(True)
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
-        self.store = open_store(setup.store)
-        self.autoencoder = load_autoencoder(**json.loads(setup.autoencoder), weights=Path(setup.weights))
+        self.store, self.scratch = workplace.store, workplace.scratch
+        uri = Reference.parse(setup.weights).uri
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            weights = self.store.local_path(uri) or self.store.fetch(uri, Path(folder) / "weights.safetensors")
+            self.autoencoder = load_autoencoder(**json.loads(setup.autoencoder), weights=weights)
         self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
 
+    def unit(self, sources: Sequence[SourceJob]) -> EncodedUnit:
+        """Encodes some sources into shards."""
+        texts = self._texts(sources)
+        unreadable: list[str] = []
+        with tempfile.TemporaryDirectory(prefix="shards-", dir=self.scratch) as folder:
+            writer = UnitWriter(self.setup.config, self.store, Path(folder))
+            for source in sources:
+                encoded = self.source(source)
+                for clip in encoded.clips:
+                    writer.add(clip, texts)
+                unreadable.extend(encoded.unreadable)
+            writer.close()
+        return EncodedUnit(writer.shards, writer.rows, writer.shapes, unreadable, self.text_parts)
+
     @functools.cached_property
-    def text_encoders(self) -> TextEncoders:
-        """Loaded by the processes that get captions to encode."""
-        return _text_encoders(self.setup)
+    def text_parts(self) -> TextParts:
+        """What the manifest says about text; equal in all processes."""
+        t5, clip = self._embedding("")
+        null = {}
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            for name, tensor in (("t5", t5), ("clip", clip)):
+                path = Path(folder) / f"null_{name}.safetensors"
+                write_tensors(path, {name: tensor})
+                null[name] = str(put_file_content(self.store, path))
+        given = self._text[1]
+        return TextParts(given[0], given[1], null["t5"], null["clip"])
+
+    def _texts(self, sources: Sequence[SourceJob]) -> dict[str, tuple[RawTensor, RawTensor]]:
+        """Embeddings of the captions, each once: captions go one by one."""
+        captions = sorted({clip.caption for source in sources for clip in source.clips})
+        return {caption: self._embedding(caption) for caption in captions}
+
+    def _embedding(self, caption: str) -> tuple[RawTensor, RawTensor]:
+        t5, clip = self._text[0].encode_text([caption])
+        return raw_tensor(t5[0].to(self.dtype)), raw_tensor(clip[0].to(self.dtype))
+
+    @functools.cached_property
+    def _text(self) -> tuple[TextEncoders, tuple[dict[str, str], dict[str, str]]]:
+        """The text encoders and the references of their files."""
+        setup, text = self.setup, self.setup.config.text
+        with tempfile.TemporaryDirectory(prefix="text-", dir=self.scratch) as name:
+            folder = Path(name)
+            if text.kind == "tiny":
+                t5, clip = build_tiny_text_encoders(folder / "tiny", get_json(self.store, setup.words), text.seed)
+                files = stored_folder(self.store, t5), stored_folder(self.store, clip)
+            else:
+                t5, clip = (local_folder(self.store, getattr(setup, each), folder / each) for each in ("t5", "clip"))
+                files = setup.t5, setup.clip
+            return load_text_encoders(t5, clip, max_tokens=text.t5_tokens, mode=text.mode), files
 
     def source(self, job: SourceJob) -> EncodedSource:
         """Encodes all clips of one source."""
         local = self.store.local_path(job.video)
-        path = local or self.store.fetch(job.video, Path(self.setup.scratch) / job.source_id)
+        path = local or self.store.fetch(job.video, self.scratch / job.source_id)
         try:
             frames = self._read(path, job.clips)
         finally:
@@ -143,36 +196,13 @@ class Encoder:
             shapes[bucket.name] = tuple(latent.shape)
         return EncodedClip(clip, tensors, statistics, shapes)
 
-    def texts(self, job: TextJob) -> EncodedTexts:
-        """Embeds captions one by one."""
-        embeddings = {}
-        for caption in job.captions:
-            t5, clip = self.text_encoders.encode_text([caption])
-            embeddings[caption] = (raw_tensor(t5[0].to(self.dtype)), raw_tensor(clip[0].to(self.dtype)))
-        return EncodedTexts(embeddings)
 
-
-def work(setup: WorkerSetup, job: SourceJob | TextJob) -> EncodedSource | EncodedTexts:
+def work(unit: EncodeUnit, workplace: Workplace) -> EncodedUnit:
     """One unit of work in a worker process."""
-    encoder = _encoder(setup)
-    return encoder.texts(job) if isinstance(job, TextJob) else encoder.source(job)
+    workplace.scratch.mkdir(parents=True, exist_ok=True)
+    return _encoder(unit.setup, workplace).unit(unit.sources)
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(setup: WorkerSetup) -> Encoder:
-    return Encoder(setup)
-
-
-def _text_encoders(setup: WorkerSetup) -> TextEncoders:
-    """Loads the encoders; tiny ones are built by whichever process comes first, for their bytes are the same."""
-    t5, clip = Path(setup.t5_folder), Path(setup.clip_folder)
-    text = setup.config.text
-    if text.kind == "tiny" and not t5.parent.is_dir():
-        t5.parent.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix="text-", dir=t5.parent.parent))
-        build_tiny_text_encoders(part, json.loads(Path(setup.captions).read_text("utf-8")), text.seed)
-        try:
-            part.rename(t5.parent)
-        except OSError:  # another process was faster
-            shutil.rmtree(part)
-    return load_text_encoders(t5, clip, max_tokens=text.t5_tokens, mode=text.mode)
+def _encoder(setup: str, workplace: Workplace) -> Encoder:
+    return Encoder(TypeAdapter(Setup).validate_python(get_json(workplace.store, setup)), workplace)

@@ -2,78 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from zoetrope.components.encode.config import EncodeConfig
-from zoetrope.components.encode.jobs import EncodedClip, EncodedSource, EncodedTexts
+from zoetrope.components.encode.config import MEGABYTE, EncodeConfig
+from zoetrope.components.encode.jobs import EncodedClip, ShardEntry
 from zoetrope.components.encode.manifest import index_rows
 from zoetrope.infra.datasets.layout import shard_key
-from zoetrope.infra.steps import StepContext
+from zoetrope.infra.store import Store
 from zoetrope.model.data.shards import RawTensor, Shard, ShardWriter
 
-_MEGABYTE = 1_000_000
+Embeddings = Mapping[str, tuple[RawTensor, RawTensor]]
+"""Caption -> T5 [L, D] and CLIP [D] embeddings."""
 
 
-class DatasetWriter:
-    """Writes encoded clips into shards and each full shard straight into the DVC remote's layout.
+class UnitWriter:
+    """Writes the clips of one unit into shards, and each full shard straight into the DVC remote's layout.
 
     Attributes:
-        shards: the manifest's entries.
+        shards: what was written.
         rows: index rows with the statistics of each sample.
         shapes: bucket name -> [C, T, H, W] of its latents.
-        unreadable: identities of clips that could not be decoded.
-        null: T5 and CLIP embeddings of the empty caption.
     """
 
-    def __init__(self, config: EncodeConfig, context: StepContext) -> None:
-        self._context = context
-        self._writer = ShardWriter(context.work / "shards", config.shard_megabytes * _MEGABYTE)
-        self.shards: list[dict[str, Any]] = []
+    def __init__(self, config: EncodeConfig, store: Store, scratch: Path) -> None:
+        self._store = store
+        self._writer = ShardWriter(scratch, config.shard_megabytes * MEGABYTE)
+        self.shards: list[ShardEntry] = []
         self.rows: list[dict[str, Any]] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.unreadable: list[str] = []
-        self.null: tuple[RawTensor, RawTensor]
-        self._texts: Mapping[str, tuple[RawTensor, RawTensor]] = {}
 
-    def write(self, results: Iterable[EncodedSource | EncodedTexts], total: int) -> None:
-        """Takes all results, texts before the clips that they belong to; `total` clips, for the progress."""
-        done = 0
-        for result in results:
-            if isinstance(result, EncodedTexts):
-                self._texts = result.embeddings
-                self.null = self._texts[""]
-                continue
-            for clip in result.clips:
-                self._add(clip)
-            self.unreadable.extend(result.unreadable)
-            done += len(result.clips) + len(result.unreadable)
-            self._context.progress(f"{done} of {total} clips encoded", done / total)
-        self._publish(self._writer.close())
-
-    def _add(self, clip: EncodedClip) -> None:
-        t5, pooled = self._texts[clip.job.caption]
-        texts = {f"{clip.job.clip_id}/clip": pooled, f"{clip.job.clip_id}/t5": t5}
-        number, finished = self._writer.add({**clip.tensors, **texts})
+    def add(self, clip: EncodedClip, texts: Embeddings) -> None:
+        """Adds a clip with the embeddings of its caption."""
+        t5, pooled = texts[clip.job.caption]
+        embedded = {f"{clip.job.clip_id}/clip": pooled, f"{clip.job.clip_id}/t5": t5}
+        number, finished = self._writer.add({**clip.tensors, **embedded})
         self._publish(finished)
         self.rows.extend(index_rows(clip, number, t5_tokens=t5.shape[0]))
         self.shapes.update(clip.shapes)
 
+    def close(self) -> None:
+        """Writes the last shard."""
+        self._publish(self._writer.close())
+
     def _publish(self, shard: Shard | None) -> None:
         if shard is None:
             return
-        store, key = self._context.store, shard_key(shard.md5)
-        uri = store.uri(key)
-        if not store.exists(uri) or store.size(uri) != shard.bytes:
-            store.put_file(key, shard.path)
+        key = shard_key(shard.md5)
+        uri = self._store.uri(key)
+        if not self._store.exists(uri) or self._store.size(uri) != shard.bytes:
+            self._store.put_file(key, shard.path)
         shard.path.unlink()
-        self.shards.append(
-            {
-                "path": shard.name,
-                "md5": shard.md5,
-                "sha256": shard.sha256,
-                "bytes": shard.bytes,
-                "samples": shard.samples,
-                "uri": uri,
-            }
-        )
+        self.shards.append(ShardEntry(shard.md5, shard.sha256, shard.bytes, shard.samples, uri))

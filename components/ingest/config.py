@@ -39,7 +39,7 @@ class IngestConfig(StrictModel):
     """The raw gates; the defaults are Open-Sora 2.0's (report arXiv 2503.09642, section 2.1).
 
     Attributes:
-        workers: processes that read and check files; the result is the same for any number.
+        workers: processes that read and check files, on a cluster pods; the result is the same for any number.
         verify: `decode` decodes every frame, `packets` reads every packet, `header` trusts the container.
         min_seconds: shorter videos are rejected.
         min_bits_per_pixel: bit rate / (width * height * fps) below this is rejected.
@@ -49,7 +49,7 @@ class IngestConfig(StrictModel):
         rejected_profiles: H.264 profiles of low-effort encoders.
     """
 
-    workers: int = Field(2, ge=1, le=256)
+    workers: int = Field(2, ge=1, le=1000)
     verify: Literal["decode", "packets", "header"] = "decode"
     min_seconds: float = Field(2.0, ge=0)
     min_bits_per_pixel: float = Field(0.02, ge=0)

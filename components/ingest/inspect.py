@@ -12,22 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from zoetrope.components.ingest.listing import special_file
-from zoetrope.infra.store import open_store
 
 # Only containers: libav also "opens" play lists that name other files, and text as pictures.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,h264,hevc,yuv4mpegpipe"
 MISSING_FRAMES = 0.02
 """Share of the header's frames that may be missing: edit lists hide a few at either end of a healthy file."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A file to look at; with `uri` it is fetched from the store at `root` into `path` first."""
-
-    path: Path
-    verify: str
-    root: str = ""
-    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,13 +52,11 @@ class Facts:
     bits_per_pixel: float = 0.0
 
 
-def inspect_file(request: Request) -> Facts:
+def inspect_file(path: Path, verify: str) -> Facts:
     """Everything that ingest wants to know of one file; a bad file is a `problem`, never an error."""
-    if request.uri:
-        open_store(request.root).fetch(request.uri, request.path)
     try:
         # Without O_NONBLOCK, opening a pipe that took the file's place in the meantime would wait for ever.
-        descriptor = os.open(request.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
             if problem := special_file(status.st_mode):
@@ -78,7 +65,7 @@ def inspect_file(request: Request) -> Facts:
                 return Facts("empty: the file has no bytes")
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
-            facts = _open(stream, request.verify)
+            facts = _open(stream, verify)
             return replace(facts, digest=digest, bytes=status.st_size)
     except OSError as error:
         return Facts(f"unreadable: {error.strerror or error}")
@@ -86,7 +73,7 @@ def inspect_file(request: Request) -> Facts:
 
 def looks_like_video(path: Path) -> bool:
     """Whether a file opens as a video; reads its header alone."""
-    return not inspect_file(Request(path, "header")).problem
+    return not inspect_file(path, "header").problem
 
 
 def _open(stream: BinaryIO, verify: str) -> Facts:

@@ -1,4 +1,4 @@
-"""The three kinds of source behind one small interface: what files there are, and the bytes of a small one."""
+"""A folder and an object store behind one small interface: what files there are, and the bytes of a small one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 
 from zoetrope.components.ingest.captions import Caption, read_catalogue, read_sidecar
 from zoetrope.components.ingest.config import SourceConfig
-from zoetrope.components.ingest.footage import render_footage
 from zoetrope.components.ingest.listing import Entry, list_folder, list_store
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import Store, open_store
 
 MAX_SMALL_FILE = 1 << 30
@@ -27,20 +25,18 @@ class OpenSource:
     Attributes:
         entries: its files, sorted by name.
         read: bytes of the small file of this key, None where there is none.
-        caption_source: `sample` for rendered footage, else `catalogue`.
         root: of the object store that the entries lie in; empty for local files.
         place: how messages name it.
     """
 
     entries: list[Entry]
     read: Callable[[str], bytes | None]
-    caption_source: str
     root: str
     place: str
 
     def captions(self) -> dict[str, list[Caption]]:
         """Captions by key of the entry: of the catalogue, else of the text file beside the video."""
-        catalogue = read_catalogue(self.read, self.caption_source)
+        catalogue = read_catalogue(self.read, "catalogue")
         by_key = {entry.key: entry.name for entry in self.entries}
         found = {key: catalogue.get(key) or catalogue.get(name) or [] for key, name in by_key.items()}
         return {key: captions or read_sidecar(self.read, key) for key, captions in found.items()}
@@ -48,7 +44,7 @@ class OpenSource:
     def missing(self) -> list[Entry]:
         """Files that the catalogue names and the source lacks."""
         known = {entry.key for entry in self.entries} | {entry.name for entry in self.entries}
-        named = read_catalogue(self.read, self.caption_source)
+        named = read_catalogue(self.read, "catalogue")
         problem = "missing: the catalogue names it, the source does not have it"
         return [Entry(key, None, problem=problem) for key in sorted(set(named) - known)]
 
@@ -71,21 +67,13 @@ class OpenSource:
         return prompts
 
 
-def open_source(source: SourceConfig, workers: int, context: StepContext) -> OpenSource:
-    """Lists the source; sample footage is rendered into the scratch folder first."""
-    if source.samples is not None:
-        folder = context.work / "footage"
-
-        def progress(message: str, share: float) -> None:
-            context.progress(message, share / 2)
-
-        render_footage(folder, source.samples, progress, workers=workers)
-        return OpenSource(list_folder(folder), _folder_reader(folder), "sample", "", "samples")
+def open_source(source: SourceConfig) -> OpenSource:
+    """Lists a folder or an object store."""
     if source.folder:
         folder = Path(source.folder)
-        return OpenSource(list_folder(folder), _folder_reader(folder), "catalogue", "", source.folder)
+        return OpenSource(list_folder(folder), _folder_reader(folder), "", source.folder)
     store = open_store(source.s3)
-    return OpenSource(list_store(store), _store_reader(store), "catalogue", store.root, source.s3)
+    return OpenSource(list_store(store), _store_reader(store), store.root, source.s3)
 
 
 def _folder_reader(folder: Path) -> Callable[[str], bytes | None]:

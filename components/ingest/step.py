@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from zoetrope.components.ingest.captions import HOW_TO_CAPTION, Caption
+from zoetrope.components.ingest.captions import HOW_TO_CAPTION, Caption, read_catalogue
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
-from zoetrope.components.ingest.gates import raw_gate
-from zoetrope.components.ingest.inspect import Facts, Request, inspect_file, looks_like_video
-from zoetrope.components.ingest.listing import VIDEO_SUFFIXES, Entry
+from zoetrope.components.ingest.footage import FootageConfig
+from zoetrope.components.ingest.footage.plan import held_out_prompts, plan_footage
+from zoetrope.components.ingest.footage.render import catalogue
+from zoetrope.components.ingest.inspect import Facts, looks_like_video
+from zoetrope.components.ingest.listing import VIDEO_SUFFIXES
+from zoetrope.components.ingest.looking import FilmOrder, Looked, file_batches, look_at_files, render_and_look
 from zoetrope.components.ingest.page import ingest_page
 from zoetrope.components.ingest.sources import OpenSource, open_source
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import run_gate
 from zoetrope.infra.references import canonical_json
 from zoetrope.infra.steps import StepContext, StepResult
-from zoetrope.infra.store import put_file_content, put_json, put_table
-from zoetrope.infra.workers import map_in_processes
+from zoetrope.infra.store import put_json, put_table
+from zoetrope.infra.workers import map_units
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,30 +44,68 @@ def ingest(config: IngestConfig, source: SourceConfig, context: StepContext) -> 
     Raises:
         ZoetropeError: nothing is usable, nothing has a caption, or the catalogue cannot be read.
     """
-    opened = open_source(source, config.workers, context)
-    captions = opened.captions()
-    _refuse_without_captions(opened, captions)
+    found = _samples(config, source.samples, context) if source.samples is not None else _files(config, source, context)
     rows: list[dict[str, Any]] = []
     first: dict[str, dict[str, Any]] = {}
-    for entry, facts in _inspected(config, opened, context):
-        row = _row(entry, facts, config, captions.get(entry.key, []), source.licence)
-        original = first.setdefault(facts.digest, row) if facts.digest else row
+    for key, name, looked in found.files:
+        row = _row(name, looked, found.captions.get(key, []), source.licence)
+        original = first.setdefault(row["source_id"], row) if row["source_id"] else row
         if original is not row and row["status"] == "usable":
-            row |= {"status": "rejected", "reason": f"duplicate: same bytes as {original['name']}"}
-            row["duplicate_of"] = facts.digest
+            row |= {"status": "rejected", "reason": f"duplicate: same bytes as {original['name']}", "video": ""}
+            row["duplicate_of"] = row["source_id"]
             original["captions"] = original["captions"] or row["captions"]
-        if row["status"] == "usable":
-            row["video"] = _store_video(entry, facts, context)
-        if opened.root and entry.path is None:
-            _scratch(context, entry).unlink(missing_ok=True)
         rows.append(row)
-    rows += [_row(entry, Facts(entry.problem), config, [], source.licence) for entry in opened.missing()]
     usable = [row for row in rows if row["status"] == "usable"]
     if not usable:
-        raise _nothing_usable(rows, opened.place)
+        raise _nothing_usable(rows, found.place)
     if not any(row["captions"] for row in usable):
-        raise ZoetropeError(f"no usable video of {opened.place} has a caption", HOW_TO_CAPTION)
-    return _result(rows, opened, source, context)
+        raise ZoetropeError(f"no usable video of {found.place} has a caption", HOW_TO_CAPTION)
+    return _result(rows, found.prompts, source, context)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A source that was looked at.
+
+    Attributes:
+        files: (key, name that is safe to print, what was found) in the order of the table.
+        captions: by key.
+        prompts: for generation, that come with the source; None where there are none.
+        place: how messages name the source.
+    """
+
+    files: list[tuple[str, str, Looked]]
+    captions: dict[str, list[Caption]]
+    prompts: list[Any] | None
+    place: str
+
+
+def _samples(config: IngestConfig, footage: FootageConfig, context: StepContext) -> _Found:
+    """Sample footage: every film is rendered and looked at by one worker."""
+    plan = plan_footage(footage)
+    orders = [FilmOrder(config, film, list(plan.copies_of(film)), footage.size) for film in plan.films]
+    made = [each for batch in map_units(render_and_look, orders, context, config.workers, "films") for each in batch]
+    by_name = {each.entry["path"]: each for each in made}
+    data = catalogue([by_name[each.name].entry for each in (*plan.films, *plan.copies)])
+    captions = read_catalogue(lambda name: data if name == "catalogue.parquet" else None, "sample")
+    files = [(name, name, by_name[name].looked) for name in sorted(by_name)]
+    return _Found(files, captions, held_out_prompts(footage), "samples")
+
+
+def _files(config: IngestConfig, source: SourceConfig, context: StepContext) -> _Found:
+    """A folder or an object store: files are looked at in batches."""
+    opened = open_source(source)
+    captions = opened.captions()
+    _refuse_without_captions(opened, captions)
+    readable = [entry for entry in opened.entries if not entry.problem]
+    batches = list(file_batches(config, opened.root, readable))
+    answers = map_units(look_at_files, batches, context, config.workers, "batches of files")
+    looked = (each for answer in answers for each in answer)
+    files = []
+    for entry in (*opened.entries, *opened.missing()):
+        known = Looked(Facts(entry.problem), entry.problem, "") if entry.problem else next(looked)
+        files.append((entry.key, entry.name, known))
+    return _Found(files, captions, opened.prompts(), opened.place)
 
 
 def _refuse_without_captions(opened: OpenSource, captions: dict[str, list[Caption]]) -> None:
@@ -79,35 +120,14 @@ def _refuse_without_captions(opened: OpenSource, captions: dict[str, list[Captio
             raise ZoetropeError(f"{opened.place} has videos but no captions", HOW_TO_CAPTION)
 
 
-def _inspected(config: IngestConfig, opened: OpenSource, context: StepContext) -> Iterator[tuple[Entry, Facts]]:
-    """Entries in order with what is known of them; files are read in worker processes."""
-    requests = [
-        Request(entry.path or _scratch(context, entry), config.verify, opened.root, entry.uri)
-        for entry in opened.entries
-        if not entry.problem
-    ]
-    facts = map_in_processes(inspect_file, requests, config.workers)
-    for number, entry in enumerate(opened.entries):
-        yield entry, Facts(entry.problem) if entry.problem else next(facts)
-        if number % 20 == 0:
-            context.progress(f"looked at {entry.name}", number / len(opened.entries))
-
-
-def _scratch(context: StepContext, entry: Entry) -> Path:
-    """Where a file of an object store is put while it is looked at."""
-    from zoetrope.infra.references import digest_bytes
-
-    return context.work / "fetched" / digest_bytes(entry.uri.encode())
-
-
-def _row(entry: Entry, facts: Facts, config: IngestConfig, captions: list[Caption], licence: str) -> dict[str, Any]:
-    reason = facts.problem or raw_gate(facts, config)
+def _row(name: str, looked: Looked, captions: list[Caption], licence: str) -> dict[str, Any]:
+    facts = looked.facts
     return {
         "source_id": facts.digest,
-        "name": entry.name,
-        "status": "rejected" if reason else "usable",
-        "reason": reason,
-        "video": "",
+        "name": name,
+        "status": "rejected" if looked.reason else "usable",
+        "reason": looked.reason,
+        "video": looked.video,
         "bytes": facts.bytes,
         "duration_seconds": facts.duration,
         "width": facts.width,
@@ -124,17 +144,6 @@ def _row(entry: Entry, facts: Facts, config: IngestConfig, captions: list[Captio
     }
 
 
-def _store_video(entry: Entry, facts: Facts, context: StepContext) -> str:
-    suffix = PurePosixPath(entry.key).suffix.lower()
-    path = entry.path or _scratch(context, entry)
-    reference = put_file_content(context.store, path, suffix if suffix in VIDEO_SUFFIXES else "")
-    if reference.digest != facts.digest:
-        raise ZoetropeError(
-            f"{entry.name} changed while it was read", "run again when nobody writes to it", retryable=True
-        )
-    return str(reference)
-
-
 def _nothing_usable(rows: list[dict[str, Any]], place: str) -> ZoetropeError:
     lines = [f"{row['name']}: {row['reason']}" for row in rows[:LISTED]]
     if len(rows) > LISTED:
@@ -146,12 +155,13 @@ def _nothing_usable(rows: list[dict[str, Any]], place: str) -> ZoetropeError:
     )
 
 
-def _result(rows: list[dict[str, Any]], opened: OpenSource, source: SourceConfig, context: StepContext) -> StepResult:
+def _result(
+    rows: list[dict[str, Any]], prompts: list[Any] | None, source: SourceConfig, context: StepContext
+) -> StepResult:
     table = sources_table(rows)
     reference = put_table(context.store, table)
     gate = run_gate("sources", table.to_pandas(), SUITE, f"sources/{reference.digest[:16]}", context.store)
     gate.require()
-    prompts = opened.prompts()
     usable = sum(row["status"] == "usable" for row in rows)
     counts = {"files": len(rows), "usable": usable, "rejected": len(rows) - usable}
     product = put_json(

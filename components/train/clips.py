@@ -1,4 +1,4 @@
-"""Decoded clips for the autoencoder: read once, by all workers together, into one file that they map."""
+"""Decoded clips for the autoencoder: read once a node, by all of its workers, into one file that they map."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class MappedClips:
 
 
 def decode_clips(config: AutoencoderStepConfig, captions: str, context: StepContext, workers: Workers) -> MappedClips:
-    """Decodes the training clips; each worker takes every world-th source, and returns when all are done.
+    """Decodes the training clips; the workers of a node share the sources among them, and return when all are done.
 
     Clips that are too short or cannot be decoded are left out.
 
     Args:
         config: shape and number of clips.
         captions: reference of a `zoetrope.captions.v1` product.
-        context: store and the scratch folder that all workers share.
+        context: store and the scratch folder that the workers of a node share.
         workers: who takes part.
 
     Raises:
@@ -59,9 +59,11 @@ def decode_clips(config: AutoencoderStepConfig, captions: str, context: StepCont
     rows = training_rows(config, captions, context.store)
     frames_path, done_path = context.work / "clips.npy", context.work / "decoded.npy"
     shape = (len(rows), config.frames, config.height, config.width, 3)
+    local_rank, local_world = workers.on_node
     if workers.first:
-        context.work.mkdir(parents=True, exist_ok=True)
         context.progress(f"decoding {len(rows)} clips")
+    if local_rank == 0:
+        context.work.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(frames_path, "w+", np.uint8, shape).flush()
         np.lib.format.open_memmap(done_path, "w+", np.bool_, (len(rows),)).flush()
     workers.wait()
@@ -69,7 +71,7 @@ def decode_clips(config: AutoencoderStepConfig, captions: str, context: StepCont
     sources: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         sources.setdefault(row["video"], []).append(index)
-    for video in sorted(sources)[workers.rank :: workers.world]:
+    for video in sorted(sources)[local_rank::local_world]:
         chosen = sources[video]
         for index, clip in _decode(config, [rows[index] for index in chosen], video, chosen, context).items():
             frames[index], done[index] = clip, True

@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
-from zoetrope.components.train.job import TrainingJob, app_definition
+from zoetrope.components.train.job import TrainingJob, local_app, pods_app, require_world
+from zoetrope.components.train.mirror import StoreMirror
 from zoetrope.components.train.page import render_page
 from zoetrope.components.train.perceptual import with_stored_weights
 from zoetrope.components.train.pretrained import import_weights, require_file
+from zoetrope.infra import launch
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch import run_local
+from zoetrope.infra.launch.placement import Placement
 from zoetrope.infra.references import Reference
-from zoetrope.infra.steps import StepContext, StepResult
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps import StepContext, StepResult, tracking_environment
 from zoetrope.infra.store import Store, get_json, put_file_content, put_json
 from zoetrope.model.data.loader import reference_names
 
@@ -163,13 +165,36 @@ def _run(
     context: StepContext,
 ) -> dict[str, Any]:
     """Launches the job, waits for it and reads its result."""
+    pods = Settings().cluster
     context.work.mkdir(parents=True, exist_ok=True)
-    job = TrainingJob.of(kind, settings, inputs, context)
-    path = job.write(context.work / "job.json").absolute()
-    logs = Path(context.run_directory) / "logs" / f"{context.step}.{context.attempt}"
-    run_local(app_definition(context.step, path, workers), logs)
-    result: dict[str, Any] = json.loads(context.store.read(context.store.uri(job.result)))
+    job = TrainingJob.of(kind, settings, inputs, context, pods=pods)
+    store, place = context.store, context.store.uri(job.result)
+    if pods and store.exists(place):
+        context.progress("the job was done while nobody watched it")
+    else:
+        _launch(job, workers, context)
+    result: dict[str, Any] = json.loads(store.read(place))
+    if job.mirror:
+        StoreMirror(store, job.mirror).clear()
     return result
+
+
+def _launch(job: TrainingJob, workers: int, context: StepContext) -> None:
+    if job.mirror:
+        placement = context.placement or Placement()
+        require_world(workers, placement, context.step)
+        app = pods_app(context.step, job.store, job.put(), placement.nodes)
+    else:
+        app = local_app(context.step, job.write(context.work / "job.json").absolute(), workers)
+    failure = context.store.uri(job.failure)
+    context.store.delete(failure)
+    try:
+        launch.run_app(app, context, environment=tracking_environment(context), digest=job.digest, result=job.result)
+    except ZoetropeError as error:
+        if not context.store.exists(failure):
+            raise
+        said = json.loads(context.store.read(failure))
+        raise ZoetropeError(said["headline"], said["hint"] or error.hint, retryable=said["retryable"]) from error
 
 
 def _filed(

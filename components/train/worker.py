@@ -1,23 +1,34 @@
 """One process of a training job (started by torchrun): here the store and the model meet.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 -m zoetrope.components.train.worker JOB.json
+python -m torch.distributed.run -m zoetrope.components.train.worker STORE REFERENCE    (in a pod)
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+import torch.distributed as dist
 
 from zoetrope.components.train.clips import MappedClips, decode_clips
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import THREADS, TrainingJob
+from zoetrope.components.train.mirror import StoreMirror
 from zoetrope.components.train.perceptual import with_local_weights
+from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import get_json, put_file_content
+from zoetrope.infra.tracking.live import live_metrics
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
 from zoetrope.model.data.loader import LatentDataset
@@ -25,7 +36,7 @@ from zoetrope.model.mmdit.flux import first_weights
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
 from zoetrope.model.training.diffusion import train_diffusion
-from zoetrope.model.training.loop import Resume, TrainingResult
+from zoetrope.model.training.loop import Resume, StoppedError, TrainingResult
 from zoetrope.model.training.workers import Workers, join_workers
 
 NEW_IN_PARENT = ("cond_in.",)  # a text-to-video parent has none; it starts at zero
@@ -43,19 +54,86 @@ class ContextSink:
         self.context.progress(f"step {step} of {self.steps}, loss {values['loss']:.4f}", step / self.steps)
 
 
-def main(path: Path) -> None:
+class Stop:
+    """Whether this worker was told to end (SIGTERM: its node is drained, or the job preempted).
+
+    While training runs, the loop is left to save its state; before that there is nothing to save.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.training = False
+
+    def __call__(self) -> bool:
+        """Asked by the loop."""
+        self.training = True
+        return self.asked
+
+    def listen(self) -> None:
+        """From now on."""
+        signal.signal(signal.SIGTERM, self._told)
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if not self.training:
+            raise SystemExit(EXIT_RETRYABLE)
+
+
+def train(job: TrainingJob) -> None:
     """Trains what the job says; the first worker stores weights and result."""
-    job = TrainingJob.read(path)
     context = job.context(job.open_store())
-    with join_workers(THREADS) as workers:
+    stop = Stop()
+    if job.mirror:
+        stop.listen()
+        context.work.mkdir(parents=True, exist_ok=True)
+    with join_workers(THREADS) as workers, live_metrics(context) if workers.first else nullcontext():
+        mirror = StoreMirror(context.store, job.mirror) if job.mirror else None
+        resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop if job.mirror else None)
         work = _autoencoder if job.kind == "autoencoder" else _stage
-        result = work(job, context, workers)
+        result = work(job, context, workers, resume)
         if workers.first:
             context.store.put_bytes(job.result, canonical_json(result))
         workers.wait()
 
 
-def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str, Any]:
+def main(arguments: list[str]) -> int:
+    """One worker; returns its exit status.
+
+    Args:
+        arguments: the file of the job, or the root of the store and the job's reference in it.
+    """
+    job = TrainingJob.read(Path(arguments[0])) if len(arguments) == 1 else TrainingJob.get(*arguments)
+    try:
+        train(job)
+    except Exception as error:
+        found = explained(error, job.step)
+        if found is None:
+            raise
+        if isinstance(error, (ZoetropeError, ValueError)):  # whoever lost its peers knows less than they
+            value = {"headline": found.headline, "hint": found.hint, "retryable": found.retryable}
+            job.open_store().put_bytes(job.failure, canonical_json(value))
+        if isinstance(error, ValueError):
+            traceback.print_exc()
+        print(f"zoetrope: {found}", file=sys.stderr, flush=True)  # noqa: T201
+        # At once: the clean end of a process group waits for peers that may be gone.
+        os._exit(found.exit_code)
+    return 0
+
+
+def explained(error: Exception, step: str) -> ZoetropeError | None:
+    """What an error means for the user; None for one of our own mistakes."""
+    if isinstance(error, ZoetropeError):
+        return error
+    if isinstance(error, StoppedError):
+        return ZoetropeError(f"{step}: {error}", "run it again", retryable=True)
+    if isinstance(error, ValueError):  # the model's word for wrong settings and for training that diverged
+        return ZoetropeError(f"{step}: {type(error).__name__}: {error}")
+    if isinstance(error, (dist.DistError, ConnectionError)) or "gloo" in str(error):
+        first = str(error).partition("\n")[0]
+        return ZoetropeError(f"{step}: a worker lost its peers: {first}", "run it again", retryable=True)
+    return None
+
+
+def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers, resume: Resume) -> dict[str, Any]:
     config = AutoencoderStepConfig.model_validate(job.config)
     clips = decode_clips(config, job.inputs["captions"], context, workers)
     model = VideoDCAE(config.architecture).initialise(config.training.seed)
@@ -66,7 +144,7 @@ def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers) -> di
         return _statistics(model, clips, config)
     training = with_local_weights(config.training, context, workers.rank)
     sink = ContextSink(context, training.steps)
-    trained = train_autoencoder(model, clips, training, workers, sink, Resume(Path(job.state), job.digest))
+    trained = train_autoencoder(model, clips, training, workers, sink, resume)
     model.load_state_dict(trained.weights)
     if not workers.first:
         return {}
@@ -79,7 +157,7 @@ def _statistics(model: VideoDCAE, clips: MappedClips, config: AutoencoderStepCon
     return {"latent_mean": mean, "latent_std": std}
 
 
-def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str, Any]:
+def _stage(job: TrainingJob, context: StepContext, workers: Workers, resume: Resume) -> dict[str, Any]:
     config = TrainStageConfig.model_validate(job.config)
     stage = config.stage
     architecture = replace(config.mmdit, cond_embed=stage.takes_images)
@@ -93,7 +171,6 @@ def _stage(job: TrainingJob, context: StepContext, workers: Workers) -> dict[str
         given = _local(context, job.inputs["pretrained"], f"pretrained-{workers.rank}.safetensors")
         load_weights(model, first_weights(given, architecture), may_miss=NEW_IN_PARENT)
     sink = ContextSink(context, stage.steps)
-    resume = Resume(Path(job.state), job.digest)
     trained = train_diffusion(model, data, stage, config.flow, workers, sink, resume)
     if not workers.first:
         return {}
@@ -119,4 +196,4 @@ def _result(trained: TrainingResult, context: StepContext) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,6 @@
-"""Worker processes for steps that treat many files one by one."""
+"""Workers for steps that treat many things one by one: processes here, pods of a job on a cluster."""
 
 from zoetrope.infra.workers.pool import map_in_processes
+from zoetrope.infra.workers.units import Workplace, map_units
 
-__all__ = ["map_in_processes"]
+__all__ = ["Workplace", "map_in_processes", "map_units"]

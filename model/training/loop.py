@@ -51,17 +51,37 @@ class Companion(Protocol):
         ...
 
 
+class Mirror(Protocol):
+    """Keeps states where they outlive the disk of their folder."""
+
+    def pull(self, folder: Path) -> None:
+        """Brings the newest state into the folder, if there is one."""
+        ...
+
+    def push(self, folder: Path) -> None:
+        """Keeps the newest state of the folder."""
+        ...
+
+
 @dataclass(frozen=True)
 class Resume:
     """Where a loop keeps its state.
 
     Attributes:
-        folder: of the states, the same when the loop is started again.
+        folder: of the states, the same when the loop is started again; the workers of a node share it.
         digest: of everything that the result depends on (config, data, parent weights, code).
+        mirror: where nodes do not share the folder, or lose it.
+        stop: asked before every step: whether to save the state and to stop; None for never.
     """
 
     folder: Path
     digest: str
+    mirror: Mirror | None = None
+    stop: Callable[[], bool] | None = None
+
+
+class StoppedError(RuntimeError):
+    """Training was asked to stop; its state is saved."""
 
 
 @dataclass
@@ -105,10 +125,12 @@ def train(
 
     Raises:
         ValueError: the loss or the gradient is not finite.
+        StoppedError: `resume.stop` said so on some worker.
     """
     loop = _Loop(model, config, optimizer_config, workers, sink, resume, companion)
     loop.restore()
     while loop.step < config.steps:
+        loop.stop_if_asked()
         loop.run_step(loss)
     return loop.result()
 
@@ -154,7 +176,7 @@ class _Loop:
 
     def restore(self) -> None:
         """Takes over the newest state of a former attempt."""
-        found = None if self.resume is None else load_state(self.resume.folder, self.resume.digest)
+        found = None if self.resume is None else self._found(self.resume)
         if found is None:
             return
         self.step, parts, notes = found
@@ -169,6 +191,32 @@ class _Loop:
         self.curve = {
             name: [(int(at), float(value)) for at, value in points] for name, points in notes["curve"].items()
         }
+
+        self.window.norms = [float(norm) for norm in notes.get("norms", [])]
+        for key, values in parts.get("window", {}).items():
+            rank, _, name = key.partition(".")
+            if int(rank) == self.workers.rank:
+                self.window.terms[name] = list(values.unbind())
+
+    def _found(self, resume: Resume) -> tuple[int, dict[str, Tensors], dict[str, Any]] | None:
+        """The newest state, the same on all workers."""
+        if resume.mirror is not None:
+            if self.workers.on_node[0] == 0:
+                resume.mirror.pull(resume.folder)
+            self.workers.wait()
+        found = load_state(resume.folder, resume.digest)
+        step = 0 if found is None else found[0]
+        if self.workers.mean(torch.tensor(float(step))).item() != step:
+            raise RuntimeError(f"the workers found different states, this one that of step {step}")
+        return found
+
+    def stop_if_asked(self) -> None:
+        """Saves and stops where any worker was asked to."""
+        if self.resume is None or self.resume.stop is None or not self.workers.any(self.resume.stop()):
+            return
+        self._save()
+        self.workers.wait()
+        raise StoppedError(f"stopped after step {self.step} of {self.config.steps}; the next attempt goes on there")
 
     def run_step(self, loss: Loss) -> None:
         rate = learning_rate(self.optimizer_config, self.step, self.config.steps)
@@ -207,14 +255,34 @@ class _Loop:
             self.sink.log(self.step, values)
 
     def _save(self) -> None:
-        if self.resume is not None and self.workers.first and self.step < self.config.steps:
-            parts = {"model": dict(self.model.state_dict()), "optimizer": optimizer_tensors(self.optimizer)}
-            if self.average is not None:
-                parts["average"] = dict(self.average.state_dict())
-            if self.companion is not None:
-                parts |= self.companion.state()
-            notes: dict[str, Any] = {"final_loss": self.final_loss, "curve": self.curve}
-            save_state(self.resume.folder, self.step, self.resume.digest, parts, notes)
+        if self.resume is None or self.step >= self.config.steps:
+            return
+        window = self._window_of_all()
+        if not self.workers.first or self.step == 0:
+            return
+        parts = {"model": dict(self.model.state_dict()), "optimizer": optimizer_tensors(self.optimizer)}
+        if window:
+            parts["window"] = window
+        if self.average is not None:
+            parts["average"] = dict(self.average.state_dict())
+        if self.companion is not None:
+            parts |= self.companion.state()
+        notes: dict[str, Any] = {"final_loss": self.final_loss, "curve": self.curve, "norms": self.window.norms}
+        save_state(self.resume.folder, self.step, self.resume.digest, parts, notes)
+        if self.resume.mirror is not None:
+            self.resume.mirror.push(self.resume.folder)
+
+    def _window_of_all(self) -> Tensors:
+        """What all workers have summed up since the last metrics, `RANK.NAME`: the next mean must not lose it."""
+        terms = {name: torch.stack(values) for name, values in self.window.terms.items()}
+        if not terms:
+            return {}
+        lengths = [len(values) for values in terms.values()]
+        tensors = {}
+        for rank, flat in enumerate(self.workers.gather(torch.cat(list(terms.values())))):
+            for name, values in zip(terms, flat.split(lengths), strict=True):
+                tensors[f"{rank}.{name}"] = values.clone()
+        return tensors
 
     def result(self) -> TrainingResult:
         source = self.model if self.average is None else self.average.module

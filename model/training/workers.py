@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +16,27 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Workers:
-    """Who takes part: this process is `rank` of `world`."""
+    """Who takes part: this process is `rank` of `world`, and `local_rank` of `local_world` on its node.
+
+    Without the latter two all processes are on one node.
+    """
 
     rank: int = 0
     world: int = 1
+    local_rank: int | None = None
+    local_world: int | None = None
 
     @property
     def first(self) -> bool:
         """Whether this process reports and saves."""
         return self.rank == 0
+
+    @property
+    def on_node(self) -> tuple[int, int]:
+        """(rank, number) among the processes that share a disk with this one."""
+        if self.local_rank is None or self.local_world is None:
+            return self.rank, self.world
+        return self.local_rank, self.local_world
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """The mean of a tensor over all workers; every worker has to call it."""
@@ -32,6 +45,18 @@ class Workers:
         value = value.clone()
         dist.all_reduce(value)
         return value / self.world
+
+    def gather(self, value: torch.Tensor) -> list[torch.Tensor]:
+        """The tensors of all workers, of one shape, by rank; every worker has to call it."""
+        if self.world == 1:
+            return [value]
+        gathered = [torch.empty_like(value) for _ in range(self.world)]
+        dist.all_gather(gathered, value)
+        return gathered
+
+    def any(self, flag: bool) -> bool:
+        """Whether any worker says so; every worker has to call it."""
+        return bool(self.mean(torch.tensor(float(flag))).item())
 
     def wait(self) -> None:
         """Returns when all workers have come here."""
@@ -54,7 +79,8 @@ def join_workers(threads: int = 1) -> Iterator[Workers]:
             yield Workers()
             return
         dist.init_process_group("gloo")
-        yield Workers(dist.get_rank(), dist.get_world_size())
+        local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])  # of torchrun
+        yield Workers(dist.get_rank(), dist.get_world_size(), *local)
         dist.destroy_process_group()
     finally:
         torch.set_num_threads(former[0])

@@ -87,6 +87,10 @@ class Plan:
     copies: tuple[Copy, ...]
     held_out: tuple[tuple[str, str], ...] = field(default=())
 
+    def copies_of(self, film: Film) -> tuple[Copy, ...]:
+        """Copies of one film, in the order of the plan."""
+        return tuple(copy for copy in self.copies if copy.film == film.name)
+
 
 def caption_text(color: str, direction: str, shape: str, texture: str) -> str:
     """The sentence for a scene, e.g. `a red circle moving left over a grey striped background`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,17 +49,11 @@ class FootageSummary:
 
 
 @dataclass(frozen=True)
-class _FilmTask:
+class _Task:
     directory: Path
     film: Film
+    copies: tuple[Copy, ...]
     size: int
-
-
-@dataclass(frozen=True)
-class _CopyTask:
-    directory: Path
-    copy: Copy
-    original: dict[str, Any]
 
 
 def render_footage(
@@ -81,18 +76,14 @@ def render_footage(
     """
     directory.mkdir(parents=True, exist_ok=True)
     plan = plan_footage(config)
-    films = [_FilmTask(directory, film, config.size) for film in plan.films]
+    tasks = [_Task(directory, film, plan.copies_of(film), config.size) for film in plan.films]
     total = len(plan.films) + len(plan.copies)
-    entries: list[dict[str, Any]] = []
-    for entry in map_in_processes(_render_film, films, workers):
-        entries.append(entry)
+    by_name: dict[str, dict[str, Any]] = {}
+    for made in map_in_processes(_render, tasks, workers):
+        by_name |= {entry["path"]: entry for entry in made}
         if progress is not None:
-            progress(f"rendered {entry['path']}", len(entries) / total)
-    by_name = {entry["path"]: entry for entry in entries}
-    copies = [_CopyTask(directory, copy, by_name[copy.film]) for copy in plan.copies]
-    entries += map_in_processes(_render_copy, copies, workers)
-    if progress is not None:
-        progress("rendered all films", 1.0)
+            progress(f"rendered {made[0]['path']}", len(by_name) / total)
+    entries = [by_name[each.name] for each in (*plan.films, *plan.copies)]
     truth = {
         "schema": "zoetrope.footage.v1",
         "config": config.model_dump(),
@@ -101,7 +92,7 @@ def render_footage(
     }
     _write_json(directory / "truth.json", truth)
     _write_json(directory / "prompts.json", held_out_prompts(config))
-    _write_catalogue(directory / "catalogue.parquet", entries)
+    (directory / "catalogue.parquet").write_bytes(catalogue(entries))
     defects = Counter(entry["defect"] for entry in entries)
     defects.update(shot["defect"] for entry in entries[: len(plan.films)] for shot in entry["shots"])
     return FootageSummary(
@@ -114,10 +105,28 @@ def render_footage(
     )
 
 
-def _render_film(task: _FilmTask) -> dict[str, Any]:
-    """Writes one film and returns its entry in the truth file."""
-    film, size = task.film, task.size
-    path = task.directory / film.name
+def render_film(directory: Path, film: Film, copies: Sequence[Copy], size: int) -> list[dict[str, Any]]:
+    """Writes one film and its copies; depends on nothing else.
+
+    Args:
+        directory: for the files.
+        film: from the plan.
+        copies: of this film.
+        size: width and height in pixels.
+
+    Returns:
+        The entries in the truth file, of the film and of the copies in their order.
+    """
+    original = _write_film(directory, film, size)
+    return [original, *(_write_copy(directory, copy, original) for copy in copies)]
+
+
+def _render(task: _Task) -> list[dict[str, Any]]:
+    return render_film(task.directory, task.film, task.copies, task.size)
+
+
+def _write_film(directory: Path, film: Film, size: int) -> dict[str, Any]:
+    path = directory / film.name
     count = film.scenes[-1].end
     dropped: list[int] = []
     if film.defect == "variable_frame_rate":
@@ -172,16 +181,14 @@ def _shots(film: Film, encoded: Encoded) -> list[dict[str, Any]]:
     return shots
 
 
-def _render_copy(task: _CopyTask) -> dict[str, Any]:
-    """Writes a duplicate and returns its entry in the truth file."""
-    copy = task.copy
-    source, target = task.directory / copy.film, task.directory / copy.name
+def _write_copy(directory: Path, copy: Copy, original: dict[str, Any]) -> dict[str, Any]:
+    source, target = directory / copy.film, directory / copy.name
     if copy.defect == "duplicate":
         shutil.copyfile(source, target)
         clock = {}
     else:
         clock = _clock(reencode(source, target))
-    return {**task.original, "path": copy.name, "defect": copy.defect, "copy_of": copy.film, **clock}
+    return {**original, "path": copy.name, "defect": copy.defect, "copy_of": copy.film, **clock}
 
 
 def _rational(value: Fraction) -> str:
@@ -192,8 +199,8 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _write_catalogue(path: Path, entries: list[dict[str, Any]]) -> None:
-    """One row a shot: path, text, start, end (seconds as rationals), attributes (JSON)."""
+def catalogue(entries: Sequence[dict[str, Any]]) -> bytes:
+    """`catalogue.parquet` of films by their truth: path, text, start, end (seconds, rational), attributes (JSON)."""
     import pyarrow
     import pyarrow.parquet
 
@@ -208,4 +215,6 @@ def _write_catalogue(path: Path, entries: list[dict[str, Any]]) -> None:
         for entry in entries
         for shot in entry["shots"]
     ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, store_schema=False)
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer, store_schema=False)
+    return buffer.getvalue()

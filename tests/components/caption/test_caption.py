@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow
 import pytest
 
+from zoetrope.components.caption.batches import Clip, best_caption, split, suffix
 from zoetrope.components.caption.config import CaptionConfig
-from zoetrope.components.caption.step import best_caption, caption, split, suffix
+from zoetrope.components.caption.step import caption
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_bytes
 from zoetrope.infra.steps.context import StepContext
@@ -77,7 +78,7 @@ def test_the_caption_that_overlaps_most_wins(captions: list[dict[str, Any]], exp
     ],
 )
 def test_the_suffix_of_open_sora(fps: float, motion: float, expected: str) -> None:
-    clip = {"fps": fps, "motion": motion}
+    clip = Clip("clip", "source", "0/1", "1/1", fps, motion)
     assert suffix(clip, CaptionConfig(suffix="fps_motion")) == expected
     assert suffix(clip, CaptionConfig()) == ""
 

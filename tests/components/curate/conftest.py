@@ -12,7 +12,7 @@ import pytest
 from zoetrope.components.curate.config import CurateConfig
 from zoetrope.components.curate.step import curate
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
-from zoetrope.components.ingest.footage import DefectRates, FootageConfig
+from zoetrope.components.ingest.footage import DefectRates, FootageConfig, render_footage
 from zoetrope.components.ingest.step import ingest
 from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.store import get_json, get_table, open_store
@@ -77,6 +77,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Curated:
     context = StepContext("curate", open_store(root / "store"), root / "work", root / "run")
     sources = ingest(IngestConfig(), SourceConfig(samples=FOOTAGE, licence="CC0-1.0"), context)
     result = curate(CurateConfig(), str(sources.product), context)
-    footage = root / "work" / "footage"
+    footage = root / "footage"
+    render_footage(footage, FOOTAGE, workers=2)
     truth = json.loads((footage / "truth.json").read_text())["files"]
     return Curated(context, footage, sources, result, truth)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
-from zoetrope.components.ingest.footage import DefectRates, FootageConfig
-from zoetrope.components.ingest.inspect import Request, inspect_file
+from zoetrope.components.ingest.footage import DefectRates, FootageConfig, render_footage
+from zoetrope.components.ingest.inspect import inspect_file
 from zoetrope.components.ingest.step import ingest
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.steps.context import StepContext
@@ -45,12 +45,13 @@ def write_silence(path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def test_every_defect_of_the_footage_has_its_reason(context: StepContext) -> None:
+def test_every_defect_of_the_footage_has_its_reason(context: StepContext, tmp_path: Path) -> None:
     rates = DefectRates(truncated=0.25, low_bits=0.15, low_fps=0.15, variable_frame_rate=0.15, duplicate=0.15)
     footage = FootageConfig(seed=2, films=14, shots_per_film=2, rates=rates)
     result = ingest(IngestConfig(workers=2), SourceConfig(samples=footage, licence="CC0-1.0"), context)
     rows = table(context, result.product)
-    truth = json.loads((context.work / "footage" / "truth.json").read_text())
+    render_footage(tmp_path / "again", footage)
+    truth = json.loads((tmp_path / "again" / "truth.json").read_text())
     codes = {"low_bits": "low_bits_per_pixel", "variable_frame_rate": "", "reencoded": ""}
     assert len(rows) == len(truth["files"])
     seen = set()
@@ -139,8 +140,8 @@ def test_a_file_that_ends_between_two_pictures_is_truncated(
         positions = [packet.pos for packet in container.demux(video=0) if packet.pos]
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(whole.read_bytes()[: positions[40]])
-    assert inspect_file(Request(whole, verify)).problem == ""
-    assert inspect_file(Request(torn, verify)).problem == "truncated: only 40 of 60 frames are there"
+    assert inspect_file(whole, verify).problem == ""
+    assert inspect_file(torn, verify).problem == "truncated: only 40 of 60 frames are there"
 
 
 def test_pictures_that_cannot_be_decoded_are_damaged(tmp_path: Path, make_video: MakeVideo) -> None:
@@ -148,11 +149,11 @@ def test_pictures_that_cannot_be_decoded_are_damaged(tmp_path: Path, make_video:
     data = bytearray(video.read_bytes())
     data[3000:9000] = b"\xff" * 6000
     video.write_bytes(data)
-    assert inspect_file(Request(video, "decode")).problem.startswith("damaged: ")
+    assert inspect_file(video, "decode").problem.startswith("damaged: ")
 
 
 def test_a_file_that_goes_away_is_unreadable(tmp_path: Path) -> None:
-    assert inspect_file(Request(tmp_path / "gone.mp4", "decode")).problem.startswith("unreadable: ")
+    assert inspect_file(tmp_path / "gone.mp4", "decode").problem.startswith("unreadable: ")
 
 
 def test_odd_names_are_read_and_printed_safely(folder: Path, context: StepContext, make_video: MakeVideo) -> None:

@@ -1,0 +1,87 @@
+"""A stand-in for the cluster: the replicas of a job as processes of this machine that share the store and no disk."""
+
+from __future__ import annotations
+
+import copy
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoetrope.infra.launch import JobReport, run_local
+
+
+class StandIn:
+    """Runs an app as Kubernetes would: one process a replica, each with its number and a scratch folder of its own.
+
+    Attributes:
+        folder: of the scratch folders and logs.
+        jobs: the digests of the jobs that were run.
+        environment: added to every replica.
+        at_once: replicas that run at a time; 0 for all, as training needs it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: list[str] = []
+        self.replicas: list[int] = []
+        self.environment: dict[str, str] = {}
+        self.processes_per_node = 1
+        self.at_once = 4
+
+    def run_app(
+        self,
+        app: Any,
+        context: Any,
+        *,
+        environment: Mapping[str, str] | None = None,
+        digest: str = "",
+        result: str = "",
+    ) -> JobReport:
+        """See `zoetrope.infra.launch.run_app`."""
+        self.jobs.append(digest)
+        (role,) = app.roles
+        self.replicas.append(role.num_replicas)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        roles = [self._replica(role, index, port, environment or {}) for index in range(role.num_replicas)]
+        step = self.at_once or len(roles)
+        for start in range(0, len(roles), step):
+            part = type(app)(name=app.name, roles=roles[start : start + step])
+            run_local(part, self.folder / f"logs-{len(self.jobs)}")
+        return JobReport(app.name)
+
+    def _replica(self, role: Any, index: int, port: int, environment: Mapping[str, str]) -> Any:
+        scratch = self.folder / f"node-{index}"
+        scratch.mkdir(exist_ok=True)
+        one = copy.deepcopy(role)
+        one.name, one.num_replicas, one.max_retries = f"{role.name}-{index}", 1, 0
+        one.entrypoint = sys.executable if role.entrypoint == "python" else role.entrypoint
+        one.env = {
+            "TMPDIR": str(scratch),
+            "JOB_COMPLETION_INDEX": str(index),
+            "PET_NNODES": str(role.num_replicas),
+            "PET_NPROC_PER_NODE": str(self.processes_per_node),
+            "PET_NODE_RANK": str(index),
+            "PET_MASTER_ADDR": "127.0.0.1",
+            "PET_MASTER_PORT": str(port),
+            **environment,
+            **self.environment,
+            **role.env,
+        }
+        return one
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Steps believe that they run on a cluster, whose jobs the stand-in runs."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = StandIn(folder)
+    monkeypatch.setenv("ZOETROPE_CLUSTER", "true")
+    monkeypatch.setattr("zoetrope.infra.launch.run_app", cluster.run_app)
+    return cluster
