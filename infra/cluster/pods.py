@@ -55,8 +55,9 @@ def pod_facts(
         kind = annotations.get(GPU_KIND) or _gpu_kind(labels.get(GPU_PRODUCT, "")) or gpu_resource
         resources = resources.model_copy(update={"gpu_kind": kind})
     step, attempt, role = _place(meta, job)
-    ended = _ended(status, meta, scheduled)
-    outcome, reason = _outcome(status, meta, ended)
+    ended = _ended(status, scheduled)
+    asked = _asked_to_end(meta)
+    outcome, reason = _outcome(status, asked, ended)
     return PodFacts(
         uid=meta["uid"],
         pod=meta["name"],
@@ -71,6 +72,7 @@ def pod_facts(
         node_type=labels.get(INSTANCE_TYPE, ""),
         created=_seconds(meta.get("creationTimestamp")) or scheduled,
         scheduled=scheduled,
+        asked_to_end=asked,
         ended=ended,
         outcome=outcome,
         reason=reason,
@@ -151,7 +153,7 @@ def _scheduled(status: Mapping[str, Any]) -> float | None:
     return _seconds(status.get("startTime"))
 
 
-def _ended(status: Mapping[str, Any], meta: Mapping[str, Any], scheduled: float) -> float | None:
+def _ended(status: Mapping[str, Any], scheduled: float) -> float | None:
     """When the last container ended; for a pod whose containers nobody asks any more, when it was given up."""
     if status.get("phase") not in ("Succeeded", "Failed"):
         return None
@@ -163,7 +165,7 @@ def _ended(status: Mapping[str, Any], meta: Mapping[str, Any], scheduled: float)
     return max([scheduled, *times])
 
 
-def _outcome(status: Mapping[str, Any], meta: Mapping[str, Any], ended: float | None) -> tuple[Outcome, str]:
+def _outcome(status: Mapping[str, Any], asked: float | None, ended: float | None) -> tuple[Outcome, str]:
     if ended is None or status.get("phase") == "Succeeded":
         return "succeeded", ""
     said = [str(status[key]) for key in ("reason", "message") if status.get(key)]
@@ -177,13 +179,14 @@ def _outcome(status: Mapping[str, Any], meta: Mapping[str, Any], ended: float | 
         for each in status.get("conditions") or []
         if each["type"] == "DisruptionTarget" and each.get("message")
     ]
-    return ("cancelled" if _was_asked_to_end(meta, ended) else "failed"), "; ".join(said)[:REASON_LENGTH]
+    # Deleted before it ended, rather than after.
+    return ("cancelled" if asked is not None and asked <= ended else "failed"), "; ".join(said)[:REASON_LENGTH]
 
 
-def _was_asked_to_end(meta: Mapping[str, Any], ended: float) -> bool:
-    """Whether somebody had deleted the pod before it ended, rather than after."""
+def _asked_to_end(meta: Mapping[str, Any]) -> float | None:
+    """When the pod was deleted; the API says by when it has to be gone."""
     until = _seconds(meta.get("deletionTimestamp"))
-    return until is not None and until - float(meta.get("deletionGracePeriodSeconds") or 0) <= ended
+    return None if until is None else until - float(meta.get("deletionGracePeriodSeconds") or 0)
 
 
 def _terminated(status: Mapping[str, Any]) -> list[dict[str, Any]]:

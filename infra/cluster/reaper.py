@@ -30,8 +30,9 @@ Result = TypeVar("Result")
 ENDED_PHASES = ("Succeeded", "Failed", "Error")
 RECENT_SECONDS = 3600.0
 """An ended Workflow that nobody noted is looked at for so long; KFP deletes it after the same time."""
-LAST_LOOK_SECONDS = 20.0
-"""How long the pods of deleted jobs are followed, so that their end is seen."""
+LAST_LOOK_SECONDS = 40.0
+"""How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
+Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
 POLL_SECONDS = 1.0
 
 
@@ -140,12 +141,12 @@ class _Pass:
         # Read now, not at the begin of the pass: a retry may have revived the run.
         workflow = self.cluster.get("workflows", _workflow_of(job))
         why = why_over(workflow)
-        being_deleted = "deletionTimestamp" in job["metadata"]
-        if not why or being_deleted or (is_terminal(job) and workflow is not None):
+        if not why or _is_going(job) or (is_terminal(job) and workflow is not None):
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
         if not self.dry_run:
-            self.cluster.delete("trainjobs", _name(job))
+            # In the foreground: otherwise pods that end are replaced by new ones while the rest of the job goes.
+            self.cluster.delete("trainjobs", _name(job), foreground=True)
         self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
         return None if self.dry_run else pods or []
 
@@ -192,6 +193,8 @@ class _Pass:
         over = bool(why_over(flow))
         running = self._collect(run, workflow)
         jobs = self.cluster.list("trainjobs", {**OURS, RUN: run})
+        if not running:  # what is on its way out holds nothing any more
+            jobs = [job for job in jobs if not _is_going(job)]
         settled = settle_run(self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock)
         for name, usd in settled.items():
             self.done.deeds.append(Deed("settled", name, run, f"{usd:.6f} USD"))
@@ -237,6 +240,10 @@ class _Pass:
 
 def _name(job: Json) -> str:
     return str(job["metadata"]["name"])
+
+
+def _is_going(job: Json) -> bool:
+    return "deletionTimestamp" in job["metadata"]
 
 
 def _run_of(job: Json) -> str:

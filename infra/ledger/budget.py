@@ -56,6 +56,11 @@ class Reservation:
     accepted: bool
     settled_usd: Decimal | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended."""
+        return self.settled_usd is not None
+
 
 def reserve(
     store: Store,
@@ -81,11 +86,17 @@ def reserve(
         clock: seconds since the epoch.
 
     Raises:
-        ZoetropeError: budget less what is spent and what is reserved does not cover it; nothing is set aside.
+        ZoetropeError: budget less what is spent and what is reserved does not cover it, or this try has ended already;
+            nothing is set aside.
     """
     base = f"{_folder(run_id)}{checked_name(job)}.{attempt}"
     known = reservations(store, run_id).get((job, attempt))
-    if known is not None and (known.accepted or known.settled_usd is not None):
+    if known is not None and known.settled:
+        raise ZoetropeError(
+            f"budget: try {attempt} of {job} has ended and is settled",
+            f"start it as try {next_try(store, run_id, job)}",
+        )
+    if known is not None and known.accepted:
         return known
     sheet = load_price_sheet(price_sheet)
     resources = _resources(placement)
@@ -134,9 +145,19 @@ def settle(
     return usd
 
 
+def next_try(store: Store, run_id: str, job: str) -> int:
+    """The number that a job has to be made with: 1, or one more than the last try that ended.
+
+    A job may be gone from the cluster and come back (a run that was terminated and is retried), so the cluster alone
+    cannot tell.
+    """
+    ended = [each.attempt for each in reservations(store, run_id).values() if each.job == job and each.settled]
+    return 1 + max(ended, default=0)
+
+
 def open_reservations(store: Store, run_id: str) -> list[Reservation]:
     """What is set aside and not settled, by job and attempt; unchecked claims too."""
-    return [each for _, each in sorted(reservations(store, run_id).items()) if each.settled_usd is None]
+    return [each for _, each in sorted(reservations(store, run_id).items()) if not each.settled]
 
 
 def reservations(store: Store, run_id: str) -> dict[tuple[str, int], Reservation]:
@@ -161,7 +182,7 @@ def _check(store: Store, run_id: str, mine: tuple[str, int], budget: Decimal, us
     known = reservations(store, run_id)
     entries = collect(store, run_id)
     spent = {each: _cost_of(entries, sheet, each) for each in known}
-    reserved = {each: max(known[each].usd, spent[each]) for each in known if known[each].settled_usd is None}
+    reserved = {each: max(known[each].usd, spent[each]) for each in known if not known[each].settled}
     settled = {each: max(known[each].settled_usd or Decimal(0), spent[each]) for each in known if each not in reserved}
     reserved.pop(mine, None)
     rest = sum((cost(entry, sheet) for entry in entries if (entry.job, entry.attempt) not in known), Decimal(0))
@@ -218,4 +239,4 @@ def _id(key: str) -> tuple[str, int]:
     return _names(key)["job"], int(_names(key)["attempt"])
 
 
-__all__ = ["Reservation", "open_reservations", "reservations", "reserve", "settle"]
+__all__ = ["Reservation", "next_try", "open_reservations", "reservations", "reserve", "settle"]

@@ -61,6 +61,7 @@ class PodFacts:
         node_type: type of the machine.
         created: seconds since the epoch.
         scheduled: when it got its node; from then on it is billed.
+        asked_to_end: when somebody deleted it; None where nobody has.
         ended: when its last container ended; None while it runs.
         outcome: how it ended.
         reason: why it failed.
@@ -79,6 +80,7 @@ class PodFacts:
     node_type: str
     created: float
     scheduled: float
+    asked_to_end: float | None = None
     ended: float | None = None
     outcome: Outcome = "succeeded"
     reason: str = ""
@@ -171,15 +173,30 @@ def events_of(facts: PodFacts, seen_at: float) -> list[Event]:
         "queued_seconds": round(max(0.0, facts.scheduled - facts.created), 3),
     }
     events = [Event.next_after([], "allocation", body, facts.scheduled)]
-    until = seen_at - SETTLING_SECONDS if facts.ended is None else facts.ended
-    beat = facts.scheduled + BEAT_SECONDS
-    while beat <= until:
+    for beat in _beats(facts, seen_at):
         events.append(Event.next_after(events, "usage", {}, beat))
-        beat += max(BEAT_SECONDS, BEAT_SHARE * (beat - facts.scheduled))
     if facts.ended is not None:
         end = max(facts.ended, facts.scheduled)
         events.append(Event.next_after(events, "outcome", {"status": facts.outcome, "reason": facts.reason}, end))
     return events
+
+
+def _beats(facts: PodFacts, seen_at: float) -> list[float]:
+    """When the pod is known to have been there: fixed times after its allocation, and when it was asked to end.
+
+    A pod may vanish unseen soon after it was asked, so that moment itself is noted, at once.
+    """
+    asked = facts.asked_to_end
+    until = facts.ended
+    if until is None:
+        until = max(seen_at - SETTLING_SECONDS, asked or 0.0)
+    times, beat = [], facts.scheduled + BEAT_SECONDS
+    while beat <= until:
+        times.append(beat)
+        beat += max(BEAT_SECONDS, BEAT_SHARE * (beat - facts.scheduled))
+    if asked is not None and facts.scheduled < asked <= until:
+        times.append(asked)
+    return sorted(set(times))
 
 
 def _folder(run_id: str) -> str:

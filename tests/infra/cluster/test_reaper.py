@@ -227,6 +227,15 @@ def test_two_reapers_at_once_do_what_one_does(left_behind, store):
     assert entry.outcome == "cancelled"
 
 
+def test_a_job_whose_pods_are_gone_is_settled_before_its_own_object_is(left_behind, store, make, monkeypatch):
+    left_behind.objects["pods"].clear()
+    left_behind.objects["trainjobs"]["z1"]["metadata"]["deletionTimestamp"] = make.stamp(90)
+    monkeypatch.setattr(left_behind, "_pass_time", lambda: None)
+    done = one_pass(left_behind, store)
+    assert actions(done) == [("settled", "z1.1")]
+    assert open_reservations(store, RUN) == []
+
+
 def test_a_run_that_has_not_begun_is_not_over(make):
     assert why_over({"metadata": {}, "spec": {}}) == ""
     assert why_over(make.workflow("wf", RUN, "Pending", activeDeadlineSeconds=3600)) == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement
 from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, Resources, collect
-from zoetrope.infra.ledger.budget import open_reservations, reservations, reserve, settle
+from zoetrope.infra.ledger.budget import next_try, open_reservations, reservations, reserve, settle
 from zoetrope.infra.prices import cost, load_price_sheet
 
 RUN = "run-1"
@@ -105,13 +105,25 @@ def test_settling_twice_changes_nothing(memory):
     before = dict(store.objects)
     assert settle(store, RUN, "z1", 1, price_sheet=SHEET, clock=lambda: 9e9) == Decimal("0.5")
     assert store.objects == before
-    assert take(store, "z1").settled_usd == Decimal("0.5")
 
 
 def test_nothing_reserved_is_nothing_to_settle(memory):
     store = memory()
     assert give_back(store, "z1") == 0
     assert store.objects == {}
+
+
+def test_a_job_that_comes_back_is_a_new_try(memory):
+    store = memory()
+    assert next_try(store, RUN, "z1") == 1
+    take(store, "z1")
+    assert next_try(store, RUN, "z1") == 1  # it is adopted
+    give_back(store, "z1")
+    with pytest.raises(ZoetropeError, match="try 1 of z1 has ended") as caught:
+        take(store, "z1")
+    assert caught.value.hint == "start it as try 2"
+    take(store, "z1", attempt=next_try(store, RUN, "z1"))
+    assert next_try(store, RUN, "z2") == 1
 
 
 def test_tries_are_reserved_apart(memory):

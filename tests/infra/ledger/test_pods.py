@@ -92,6 +92,28 @@ def test_a_long_pod_has_a_short_chain_and_loses_under_two_percent():
     assert events[-1].time - START >= 0.98 * day
 
 
+def test_a_pod_that_vanishes_after_it_was_asked_to_end_counts_until_then(memory):
+    store = memory()
+    PodLedger(store, RUN).record(POD, START + 50000)
+    PodLedger(store, RUN).record(replace(POD, asked_to_end=START + 50100.5), START + 50101)
+    [(uid, events)] = PodLedger(store, RUN).open_chains().items()
+    ledger = PodLedger(store, RUN)
+    ledger.close(uid, events)
+    assert collect(store, RUN)[0].seconds == 50100.5
+
+
+@given(seen=st.floats(0, 2e5), asked=st.floats(0, 2e5), later=st.floats(0, 2e5), grace=st.floats(0, 300))
+def test_being_asked_to_end_continues_the_chain(seen, asked, later, grace):
+    before = events_of(POD, START + min(seen, asked))
+    told = replace(POD, asked_to_end=START + asked)
+    first = events_of(told, START + asked)
+    second = events_of(told, START + max(asked, later))
+    assert first[: len(before)] == before
+    assert second[: len(first)] == first
+    last = events_of(replace(told, ended=START + max(asked, later) + grace), 0.0)
+    assert last[: len(second)] == second
+
+
 @given(seen=st.lists(st.floats(0, 2e5), min_size=2, max_size=2), end=st.floats(0, 2e5))
 def test_a_later_chain_continues_an_earlier_one(seen, end):
     first, second = (events_of(POD, START + seconds) for seconds in sorted(seen))
