@@ -77,3 +77,13 @@ class Settings(BaseSettings):
 def docker_configuration() -> Path:
     """The folder in which docker keeps its logins."""
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def mlflow_environment() -> dict[str, str]:
+    """The variables that tell a job's processes which MLflow run they belong to; nothing secret."""
+    secret = ("PASSWORD", "TOKEN", "SECRET", "AWS_", "BACKEND")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("MLFLOW_") and not any(word in name for word in secret)
+    }

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from zoetrope.infra.launch import run_local
-from zoetrope.infra.launch.app import JobReport
+from zoetrope.infra.launch import JobReport, run_local
 
 
 class StandIn:

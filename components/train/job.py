@@ -105,9 +105,8 @@ class TrainingJob:
 
     def folder(self, given: str, name: str) -> Path:
         """A folder of the job: the given one, or this pod's own."""
-        return (
-            Path(given) if given else Path(tempfile.gettempdir(), PODS_FOLDER, f"{self.step}-{self.digest[:16]}", name)
-        )
+        own = Path(tempfile.gettempdir(), PODS_FOLDER, f"{self.step}-{self.digest[:16]}")
+        return Path(given) if given else own / name
 
     def context(self, store: Store) -> StepContext:
         """The step's context, as a worker sees it."""

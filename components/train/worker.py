@@ -108,7 +108,9 @@ def main(arguments: list[str]) -> int:
         found = explained(error, job.step)
         if found is None:
             raise
-        _note(job, found)
+        if isinstance(error, (ZoetropeError, ValueError)):  # whoever lost its peers knows less than they
+            value = {"headline": found.headline, "hint": found.hint, "retryable": found.retryable}
+            job.open_store().put_bytes(job.failure, canonical_json(value))
         if isinstance(error, ValueError):
             traceback.print_exc()
         print(f"zoetrope: {found}", file=sys.stderr, flush=True)  # noqa: T201
@@ -129,15 +131,6 @@ def explained(error: Exception, step: str) -> ZoetropeError | None:
         first = str(error).partition("\n")[0]
         return ZoetropeError(f"{step}: a worker lost its peers: {first}", "run it again", retryable=True)
     return None
-
-
-def _note(job: TrainingJob, error: ZoetropeError) -> None:
-    """Leaves in the store why the job failed; a worker that only lost its peers knows less than they."""
-    store = job.open_store()
-    if error.retryable and store.exists(store.uri(job.failure)):
-        return
-    value = {"headline": error.headline, "hint": error.hint, "retryable": error.retryable}
-    store.put_bytes(job.failure, canonical_json(value))
 
 
 def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers, resume: Resume) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import secrets as random
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
@@ -16,11 +16,11 @@ from zoetrope.infra.settings import Settings
 
 PATIENCE_SECONDS = 120
 POLL_SECONDS = 2.0
-IMAGE = "zoetrope-core"
+IMAGE = "core"
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
-def inside(ground: Ground, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Finding]:
+def inside(ground: Ground) -> Iterator[Finding]:
     """Runs `zoetrope doctor --from-inside` in a pod, hands on what it finds, and removes the pod."""
     image = ground.images.get(IMAGE, "")
     if not image:
@@ -37,7 +37,7 @@ def inside(ground: Ground, *, sleep: Callable[[float], None] = time.sleep) -> It
         yield problem("inside", f"the pod was refused: {error.headline}", "see the quotas and Pod Security above")
         return
     try:
-        yield from _follow(api, f"{path}/{name}", sleep)
+        yield from _follow(api, f"{path}/{name}")
     finally:
         api.delete(f"{path}/{name}")
 
@@ -50,7 +50,11 @@ def pod(name: str, namespace: str, image: str, service_account: str) -> dict[str
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "zoetrope", "app.kubernetes.io/component": "doctor"},
+            "labels": {  # of a step, so that the network policies of steps hold for it
+                "app.kubernetes.io/part-of": "zoetrope",
+                "app.kubernetes.io/component": "step",
+                "app.kubernetes.io/managed-by": "zoetrope",
+            },
         },
         "spec": {
             "serviceAccountName": service_account,
@@ -83,7 +87,7 @@ def pod(name: str, namespace: str, image: str, service_account: str) -> dict[str
     }
 
 
-def _follow(api: Api, path: str, sleep: Callable[[float], None]) -> Iterator[Finding]:
+def _follow(api: Api, path: str) -> Iterator[Finding]:
     for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
         status = (api.get(path) or {}).get("status", {})
         waiting = [each.get("state", {}).get("waiting", {}) for each in status.get("containerStatuses", [])]
@@ -97,7 +101,7 @@ def _follow(api: Api, path: str, sleep: Callable[[float], None]) -> Iterator[Fin
         if status.get("phase") in ("Succeeded", "Failed"):
             yield from _read(api.text(f"{path}/log"))
             return
-        sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
     conditions = [each for each in status.get("conditions", []) if each.get("status") == "False"]
     why = f": {conditions[0].get('message')}" if conditions and conditions[0].get("message") else ""
     yield problem("inside", f"the pod did not end within {PATIENCE_SECONDS} s{why}", "look at the nodes and quotas")

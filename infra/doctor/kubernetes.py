@@ -79,5 +79,5 @@ def _refused(path: str, status: int, body: Any) -> ZoetropeError:
     if status == 403:
         return NotAllowedError(f"no right to read {path.rpartition('/')[2]}", " ".join(message.split())[:200])
     return ZoetropeError(
-        f"Kubernetes: {' '.join(message.split())[:200] or 'refused'} ({status})", "", retryable=status >= 500
+        f"Kubernetes: {' '.join(message.split())[:200] or 'refused'} ({status})", "try again", retryable=status >= 500
     )

@@ -16,7 +16,7 @@ def images(ground: Ground) -> Iterator[Finding]:
     if not ground.images:
         yield unknown("images", "no images.lock", "make one: `make images REGISTRY=host/prefix`, or give --images FILE")
         return
-    from zoetrope.infra.images.lock import digest_exists
+    from zoetrope.infra.images.registry import digest_exists
 
     for name, image in sorted(ground.images.items()):
         try:

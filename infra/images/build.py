@@ -20,17 +20,41 @@ from zoetrope.infra.images.lock import LOCK, read_images, write_images
 from zoetrope.infra.images.reference import ImageReference, check_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILE = "infra/images/Dockerfile"
-_COMMON = (DOCKERFILE, ".dockerignore", "infra/locks/image-build.lock")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image.
+
+    Attributes:
+        name: in `images.lock`; pushed as `zoetrope-NAME`.
+        inputs: what it is made of; the newest commit that touched any of it is the image's revision.
+        dockerfile: path in the checkout.
+        target: stage of the Dockerfile; empty for its last.
+        context: folder that is sent to docker.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    dockerfile: str = "infra/images/Dockerfile"
+    target: str = ""
+    context: str = "."
+
+
+_COMMON = ("infra/images/Dockerfile", ".dockerignore", "infra/locks/image-build.lock")
 _PACKAGE = ("pyproject.toml", "setup.py", "components", "infra", "model", "pipelines")
 _TORCH = ("infra/locks/image-torch.lock", "infra/locks/image-train.lock")
-# Target of the Dockerfile -> what it is made of; the newest commit that touched any of it is the image's revision.
-INPUTS: dict[str, tuple[str, ...]] = {
-    "core": (*_COMMON, *_PACKAGE, "infra/locks/image-core.lock"),
-    "train": (*_COMMON, *_PACKAGE, *_TORCH),
-    "tracking": (*_COMMON, "infra/locks/image-tracking.lock"),
-    "evaluate": (*_COMMON, *_PACKAGE, *_TORCH, "infra/locks/vbench.lock"),
-}
+_POSTGRES = "tests/e2e/images/postgres"
+# What the cluster runs.
+PRODUCT = (
+    Image("core", (*_COMMON, *_PACKAGE, "infra/locks/image-core.lock"), target="core"),
+    Image("train", (*_COMMON, *_PACKAGE, *_TORCH), target="train"),
+    Image("tracking", (*_COMMON, "infra/locks/image-tracking.lock"), target="tracking"),
+    Image("evaluate", (*_COMMON, *_PACKAGE, *_TORCH, "infra/locks/vbench.lock"), target="evaluate"),
+)
+# What only tests need, built when it is named.
+TESTS = (Image("postgres", (_POSTGRES,), f"{_POSTGRES}/Dockerfile", context=_POSTGRES),)
+IMAGES = {image.name: image for image in (*PRODUCT, *TESTS)}
 _PUSHED = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 # What people run into -> what they can do. The first that matches is said.
 _HINTS = (
@@ -72,14 +96,14 @@ def build_images(names: Sequence[str], build: Build, lock: Path = LOCK) -> dict[
     """
     registry = check_prefix(build.registry)
     for name in names:
-        if name not in INPUTS:
-            raise ZoetropeError(f"unknown image {name!r}", f"images: {', '.join(INPUTS)}")
+        if name not in IMAGES:
+            raise ZoetropeError(f"unknown image {name!r}", f"images: {', '.join(IMAGES)}")
     check_docker(build)
     known = read_images(lock).images if lock.exists() else {}
     made: dict[str, str] = {}
     for name in names:
         started = time.monotonic()
-        made[name] = str(_build_and_push(name, registry, build))
+        made[name] = str(_build_and_push(IMAGES[name], registry, build))
         _say(f"{name} {made[name]} ({time.monotonic() - started:.0f} s)")
     write_images({**known, **made}, lock)
     _say(f"wrote {lock}")
@@ -93,9 +117,7 @@ def check_docker(build: Build) -> None:
         ZoetropeError: it is not.
     """
     if shutil.which(build.docker) is None:
-        raise ZoetropeError(
-            "docker is not installed, and the images are built with it", "install Docker 20.10 or newer"
-        )
+        raise ZoetropeError("docker is not installed: the images are built with it", "install Docker 20.10 or newer")
     done = subprocess.run(
         [build.docker, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
     )
@@ -104,16 +126,15 @@ def check_docker(build: Build) -> None:
         raise ZoetropeError(f"docker's daemon cannot be used: {reason}", "start it, or let DOCKER_HOST point at one")
 
 
-def revision(name: str, root: Path = ROOT) -> str:
+def revision(image: Image, root: Path = ROOT) -> str:
     """The last commit that touched what an image is made of, `+dirty` where the files differ from it.
 
     Equal inputs have an equal label, therefore an equal digest and the same key in KFP's cache.
     """
-    inputs = INPUTS[name]
-    commit = _git(root, "log", "-1", "--format=%H", "--", *inputs)
+    commit = _git(root, "log", "-1", "--format=%H", "--", *image.inputs)
     if not commit:
         return "unknown"
-    return commit + ("+dirty" if _git(root, "status", "--porcelain", "--", *inputs) else "")
+    return commit + ("+dirty" if _git(root, "status", "--porcelain", "--", *image.inputs) else "")
 
 
 def source(root: Path = ROOT) -> str:
@@ -125,27 +146,28 @@ def source(root: Path = ROOT) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
-def build_command(name: str, tag: str, build: Build) -> list[str]:
-    """The `docker build` of one target."""
-    labels = {"revision": revision(name, build.root), "source": source(build.root)}
-    command = [build.docker, "build", "--file", DOCKERFILE, "--target", name, "--tag", tag, *build.options]
+def build_command(image: Image, tag: str, build: Build) -> list[str]:
+    """The `docker build` of one image."""
+    labels = {"revision": revision(image, build.root), "source": source(build.root)}
+    command = [build.docker, "build", "--file", image.dockerfile, "--tag", tag, *build.options]
+    command += ["--target", image.target] if image.target else []
     for label, value in labels.items():
         command += ["--label", f"org.opencontainers.image.{label}={value}"] if value else []
     if build.base_image:
         command += ["--build-arg", f"BASE_IMAGE={build.base_image}"]
-    return [*command, "."]
+    return [*command, image.context]
 
 
-def _build_and_push(name: str, registry: str, build: Build) -> ImageReference:
-    commit = revision(name, build.root)
-    tag = f"{registry}/zoetrope-{name}:{commit[:12]}{'-dirty' if commit.endswith('+dirty') else ''}"
-    _say(f"{name}: building ...")
-    _docker(f"image {name} was not built", build_command(name, tag, build), build.root)
-    _say(f"{name}: pushing ...")
-    said = _docker(f"image {name} was not pushed to {registry}", [build.docker, "push", tag], build.root)
+def _build_and_push(image: Image, registry: str, build: Build) -> ImageReference:
+    commit = revision(image, build.root)
+    tag = f"{registry}/zoetrope-{image.name}:{commit[:12]}{'-dirty' if commit.endswith('+dirty') else ''}"
+    _say(f"{image.name}: building ...")
+    _docker(f"image {image.name} was not built", build_command(image, tag, build), build.root)
+    _say(f"{image.name}: pushing ...")
+    said = _docker(f"image {image.name} was not pushed to {registry}", [build.docker, "push", tag], build.root)
     digests = _PUSHED.findall(said)
     if not digests:
-        raise ZoetropeError(f"{registry} answered no digest for {name}", f"docker push {tag} shows what it says")
+        raise ZoetropeError(f"{registry} answered no digest for {image.name}", f"docker push {tag} shows what it says")
     return ImageReference.parse(f"{tag.rpartition(':')[0]}@{digests[-1]}")
 
 
@@ -188,13 +210,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="zoetrope images", description=__doc__)
     parser.add_argument("--registry", default="", help="host/prefix to push to")
     parser.add_argument("--base-image", default="", help="a Debian 12 image; default: the Dockerfile's")
-    parser.add_argument("--image", action="append", choices=tuple(INPUTS), help="only this one; may be repeated")
+    parser.add_argument("--image", action="append", choices=tuple(IMAGES), help="only this one; may be repeated")
     parser.add_argument("--build-options", default="", help="further options of docker build, as one word")
     parser.add_argument("--lock", type=Path, default=LOCK, help="file to write")
     options = parser.parse_args(arguments)
     build = Build(options.registry, options.base_image, tuple(shlex.split(options.build_options)))
     try:
-        build_images(options.image or list(INPUTS), build, options.lock)
+        build_images(options.image or [image.name for image in PRODUCT], build, options.lock)
     except ZoetropeError as error:
         sys.stderr.write(f"zoetrope images: {error}\n")
         return error.exit_code

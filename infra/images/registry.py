@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from zoetrope.infra.errors import ZoetropeError
@@ -68,9 +68,10 @@ def _address(host: str) -> str:
 
 
 def _ask(host: str, url: str, headers: Mapping[str, str], method: str = "HEAD") -> tuple[int, dict[str, str]]:
-    """Status and headers, the latter in lower case; the body of a GET under the name ``."""
+    """Status and headers, the latter in lower case; the body of a GET under the empty name."""
+    request = Request(url, headers=dict(headers), method=method)  # noqa: S310 - `_address` and `_safe` give the scheme
     try:
-        with urlopen(Request(url, headers=dict(headers), method=method), timeout=TIMEOUT_SECONDS) as answer:
+        with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
             found = {name.lower(): value for name, value in answer.headers.items()}
             return answer.status, {**found, "": answer.read().decode("utf-8", "replace")}
     except HTTPError as error:
@@ -91,15 +92,23 @@ def _authorization(image: ImageReference, challenge: str, login: str) -> str:
     if kind.lower() != "bearer":
         return f"Basic {login}" if login else ""
     asked = dict(re.findall(r'([a-z]+)="([^"]*)"', rest))
+    if not _safe(asked.get("realm", "")):
+        return ""
     query = {"scope": f"repository:{image.repository}:pull"}
     if "service" in asked:
         query["service"] = asked["service"]
     headers = {"Authorization": f"Basic {login}"} if login else {}
-    status, answer = _ask(image.host, f"{asked.get('realm', '')}?{urlencode(query)}", headers, "GET")
+    status, answer = _ask(image.host, f"{asked['realm']}?{urlencode(query)}", headers, "GET")
     if status != HTTPStatus.OK:
         return ""
     token = json.loads(answer[""])
     return f"Bearer {token.get('token') or token.get('access_token', '')}"
+
+
+def _safe(realm: str) -> bool:
+    """Whether a login may be sent there: by TLS, or to this machine."""
+    parts = urlsplit(realm)
+    return parts.scheme == "https" or (parts.scheme == "http" and _LOCAL.fullmatch(parts.netloc) is not None)
 
 
 def _login(host: str, configuration: Path) -> str:

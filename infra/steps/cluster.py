@@ -76,20 +76,25 @@ class ClusterRun:
             links["pipeline run"] = run_link(self.settings)
         return links
 
-    def tracking_environment(self, step: str) -> dict[str, str]:
-        """Variables by which a job logs into the step's own MLflow run; empty while MLflow does not answer."""
-        opened = publish(self.settings, "open", {"step": step})
-        if not opened:
-            return {}
-        return {
-            "MLFLOW_TRACKING_URI": self.settings.tracking_uri,
-            "MLFLOW_EXPERIMENT_ID": str(opened["experiment"]),
-            "MLFLOW_RUN_ID": str(opened["run"]),
-        }
-
     def _keep_outbox(self, context: StepContext) -> None:
         if context.outbox.exists():
             self.shelf.keep_metrics(f"{context.step}.{context.attempt}", context.outbox.read_bytes())
+
+
+def tracking_environment(context: StepContext) -> dict[str, str]:
+    """Variables by which the job of a step logs into the step's own MLflow run.
+
+    Empty on one machine, where the run's driver sends metrics, and while MLflow does not answer.
+    """
+    settings = Settings()
+    opened = publish(settings, "open", {"step": context.step}) if settings.cluster else {}
+    if not opened:
+        return {}
+    return {
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "MLFLOW_EXPERIMENT_ID": str(opened["experiment"]),
+        "MLFLOW_RUN_ID": str(opened["run"]),
+    }
 
 
 def run_link(settings: Settings) -> str:

@@ -81,7 +81,7 @@ def _images(path: Path) -> dict[str, str]:
         return {}
     from zoetrope.infra.images.lock import read_images
 
-    return dict(read_images(path))
+    return read_images(path).images
 
 
 def _show(found: Iterable[Finding], as_json: bool) -> int:

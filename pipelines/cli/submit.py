@@ -67,9 +67,9 @@ def submit(
 
     pipeline = _pipeline(pipeline, source, dataset, checkpoint)
     changes = list(overrides or [])
-    resolved = load_recipe(recipe, changes)
     if any("\n" in change for change in changes):
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
+    resolved = load_recipe(recipe, changes)
     given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}
@@ -89,9 +89,9 @@ def submit(
             },
         )  # fmt: skip
         kubeflow = connect(settings)
+        rows = work.plan(kubeflow, planned)
         for note in preflight(settings, resolved, pipeline, package.images, service_account):
             errors.print(f"not checked: {note}", highlight=False, markup=False, soft_wrap=True)
-        rows = work.plan(kubeflow, planned)
         if dry_run:
             show(rows, as_json)
             return

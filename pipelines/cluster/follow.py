@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from rich import box
 from rich.console import Console
@@ -83,9 +82,6 @@ def wait(
     kubeflow: Kubeflow,
     run_id: str,
     console: Console,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
 ) -> RunView:
     """Follows a run to its end.
 
@@ -96,18 +92,18 @@ def wait(
     """
     lines = StepLines(console)
     live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
-    answered = clock()
+    answered = time.monotonic()
     if live is not None:
         live.start()
     try:
         while True:
             try:
                 run = get_run(kubeflow, run_id)
-                answered = clock()
+                answered = time.monotonic()
             except ZoetropeError as error:
-                if not _passing(error) or clock() - answered > PATIENCE_SECONDS:
+                if not _passing(error) or time.monotonic() - answered > PATIENCE_SECONDS:
                     raise
-                sleep(INTERVAL_SECONDS)
+                time.sleep(INTERVAL_SECONDS)
                 continue
             if live is None:
                 lines.show(run)
@@ -115,7 +111,7 @@ def wait(
                 live.update(step_table(run), refresh=True)
             if run.ended:
                 return run
-            sleep(INTERVAL_SECONDS)
+            time.sleep(INTERVAL_SECONDS)
     finally:
         if live is not None:
             live.stop()

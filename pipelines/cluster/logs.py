@@ -79,18 +79,19 @@ def read_log(cluster: Any, log: PodLog, *, follow: bool = False) -> Iterator[str
     Raises:
         ZoetropeError: we may not read it, or Kubernetes stays away.
     """
-    from zoetrope.infra.cluster import StreamBrokenError
+    from zoetrope.infra.cluster.streams import StreamBrokenError
 
-    last, again = "", 0
+    last, known, again = "", "", 0
     while True:
         try:
             for line in cluster.log(log.pod, log.container, follow=follow, since=last):
                 time, _, text = line.decode("utf-8", "replace").partition(" ")
-                if time > last:  # a continued log begins with the last second once more
-                    last, again = time, 0
-                    yield text
+                if time <= known:  # a log that is taken up again begins with the second that was the last
+                    continue
+                last, again = time, 0
+                yield text
         except StreamBrokenError as error:
-            again += 1
+            again, known = again + 1, last
             if not follow or again > RECONNECTS:
                 raise ZoetropeError(f"log of pod {log.pod}: {error}", "run it again", retryable=True) from error
             continue

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from zoetrope.components.train.clips import decode_clips, training_rows
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
-from zoetrope.components.train.job import TrainingJob, app_definition
+from zoetrope.components.train.job import TrainingJob, local_app
 from zoetrope.components.train.perceptual import with_stored_weights
 from zoetrope.components.train.step import train_autoencoder, train_stage
-from zoetrope.components.train.worker import main
+from zoetrope.components.train.worker import train
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
 from zoetrope.infra.steps.context import StepContext
@@ -218,7 +218,7 @@ def alone(config, inputs, context):
     """The same job in this process, as a group of one."""
     context.work.mkdir(parents=True, exist_ok=True)
     job = TrainingJob.of("stage", config.model_dump(mode="json"), inputs, context)
-    main(job.write(context.work / "job.json"))
+    train(job)
     return json.loads(context.store.read(context.store.uri(job.result)))
 
 
@@ -353,7 +353,7 @@ def test_the_digest_of_a_job_is_of_what_the_result_depends_on(world):
 
 
 def test_the_job_runs_one_thread_a_worker(tmp_path):
-    role = app_definition("stage_1", tmp_path / "job.json", 3).roles[0]
+    role = local_app("stage_1", tmp_path / "job.json", 3).roles[0]
     assert role.env["OMP_NUM_THREADS"] == "1"
     assert role.args[role.args.index("--nproc-per-node") + 1] == "3"
     assert role.args[-1] == str(tmp_path / "job.json")

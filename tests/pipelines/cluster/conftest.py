@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -233,3 +234,64 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(zoetrope.pipelines.compile, "compile_cluster", write, raising=False)
     return spec
+
+
+@dataclass
+class Said:
+    """What a command did.
+
+    Attributes:
+        code: exit code.
+        out: standard output.
+        err: standard error.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def problem(self) -> str:
+        """The one line of a user's mistake; anything else on standard error is wrong."""
+        first, *rest = self.err.strip().splitlines()
+        assert first.startswith("zoetrope: "), self.err
+        assert all(line.startswith("  -> ") for line in rest) and len(rest) <= 1, self.err
+        assert "Traceback" not in self.err + self.out
+        return first.removeprefix("zoetrope: ")
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def zoetrope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command line as its entry point does."""
+    from zoetrope.pipelines.cli import common
+    from zoetrope.pipelines.cli.main import main
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["zoetrope", *arguments])
+        monkeypatch.setattr(common.output, "_file", sys.stdout)
+        monkeypatch.setattr(common.errors, "_file", sys.stderr)
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        else:
+            code = 0
+        said = capsys.readouterr()
+        return Said(int(code or 0), said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """The lock of images, and which of them the registry has."""
+    from zoetrope.infra.images import lock, registry
+
+    there = {IMAGE: True}
+    monkeypatch.setattr(lock, "read_images", lambda path: lock.ImagesLock(images={"core": IMAGE}))
+    monkeypatch.setattr(registry, "digest_exists", lambda image: there[image])
+    return there

@@ -1,0 +1,237 @@
+"""What a step promises about its job: never doubled, never left behind, taken up again by whoever comes next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoetrope.infra.cluster import AlreadyExistsError, Cluster
+from zoetrope.infra.config import StrictModel
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.launch.trainjob import names
+from zoetrope.infra.launch.trainjob.failure import Failure, Kind
+from zoetrope.infra.launch.trainjob.follow import CancelledError, Ending, explained, follow, is_cancelled
+from zoetrope.infra.launch.trainjob.pods import History
+from zoetrope.infra.launch.trainjob.resource import owner_reference
+from zoetrope.infra.launch.trainjob.state import JobState, belongs, pods_of
+
+log = logging.getLogger(__name__)
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+GONE_SECONDS = 180.0
+# Between Terminate and the signal that ends this process lie 6 to 8 seconds, in which the job has to be deleted.
+LAST_WORDS_SECONDS = 2.0
+
+OnEnd = Callable[[dict[str, Any], list[dict[str, Any]]], None]
+MakeBody = Callable[[int, dict[str, Any] | None], dict[str, Any]]
+
+
+class JobReport(StrictModel):
+    """What became of a job that ended well.
+
+    Attributes:
+        name: of the TrainJob; empty where it ran on this machine.
+        attempt: 1 for the first that was made.
+        queued_seconds: that it waited in a queue.
+        running_seconds: that its pods ran.
+    """
+
+    name: str = ""
+    attempt: int = 1
+    queued_seconds: float = 0.0
+    running_seconds: float = 0.0
+
+
+@dataclass
+class Contract:
+    """One job of one step.
+
+    Attributes:
+        cluster: where it runs.
+        name: of the TrainJob.
+        make_body: (attempt, owner reference) -> TrainJob.
+        has_result: whether what a completed job computes is in the store.
+        say: takes one line whenever something changes.
+        write: takes the lines of the job's log.
+        workflow: name of the Argo Workflow that the step belongs to; empty for none.
+        schedule_timeout: seconds that the job's pods may fail to start.
+        max_restarts: how often the job is made anew after failures that pass.
+        on_end: is given the job and all its pods whenever it ended, before it is deleted.
+    """
+
+    cluster: Cluster
+    name: str
+    make_body: MakeBody
+    has_result: Callable[[], bool]
+    say: Callable[[str], None]
+    write: Callable[[str], None]
+    workflow: str = ""
+    schedule_timeout: float = 1800.0
+    max_restarts: int = 3
+    on_end: OnEnd | None = None
+
+    def fulfil(self) -> JobReport:
+        """Makes the job, or takes up the one that is there, and follows it to its end.
+
+        Raises:
+            ZoetropeError: it failed for good, cannot start, or its name is another's.
+            SystemExit: (143) the run was terminated; the job is deleted.
+        """
+        state: JobState | None = None
+        try:
+            owner = self._owner()
+            job = self._make(1, owner)
+            while True:
+                state = JobState(job, self.schedule_timeout)
+                ending = self._ending(state)
+                self._end(state)
+                if ending.failure is None:
+                    if self.has_result():
+                        return self._report(state)
+                    # It ran, but somebody removed what it made (or it never made it).
+                    ending.failure = Failure(kind=Kind.UNKNOWN, message="it completed, but left no result in the store")
+                job = self._again(state, ending, owner)
+        except CancelledError:
+            self._cancel(state)
+            self.say("stopped, because the run was terminated")
+            raise SystemExit(EXIT_TERMINATED) from None
+
+    def _owner(self) -> dict[str, Any] | None:
+        if not self.workflow:
+            return None
+        workflow = self.cluster.get("workflows", self.workflow)
+        if workflow is None or is_cancelled(workflow):
+            raise CancelledError
+        return owner_reference(workflow)
+
+    def _make(self, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """The job: a new one, or the one that has its name by right."""
+        body = self.make_body(attempt, owner)
+        try:
+            made = self.cluster.create("trainjobs", body)
+        except AlreadyExistsError:
+            pass
+        else:
+            self.say(f"made (attempt {attempt})")
+            return made
+        found = self.cluster.get("trainjobs", self.name)
+        if found is None:
+            return self._make(attempt, owner)
+        self._check_whose(found, body)
+        if found["metadata"].get("deletionTimestamp"):
+            self.say("waits until the earlier job is gone")
+            self._wait_until_gone(found)
+            return self._make(_attempt(found) + 1, owner)
+        state = JobState(found, self.schedule_timeout)
+        over = state.complete or state.failed
+        if _annotation(found, names.DIGEST) != _annotation(body, names.DIGEST):
+            if not over:
+                raise ZoetropeError(
+                    f"TrainJob {self.name}: still computes something else for this step",
+                    f"wait for its end, or `kubectl delete trainjob {self.name}`",
+                    retryable=True,
+                )
+            self.say("replaces a finished job that computed something else")
+            self._remove(found)
+            return self._make(_attempt(found) + 1, owner)
+        self.say(f"takes up attempt {_attempt(found)}" + (", which has ended" if over else ""))
+        return found
+
+    def _check_whose(self, found: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        labels, ours = found["metadata"].get("labels") or {}, body["metadata"]["labels"]
+        if labels.get(names.MANAGED_BY) != names.ZOETROPE or not labels.get(names.RUN):
+            raise ZoetropeError(
+                f"TrainJob {self.name}: there is a job of this name that zoetrope did not make",
+                f"rename it, or `kubectl delete trainjob {self.name}`",
+            )
+        for label in (names.RUN, names.STEP):
+            if labels.get(label) != ours[label]:
+                what = label.rpartition("/")[2]
+                raise ZoetropeError(
+                    f"TrainJob {self.name}: belongs to {what} {labels.get(label)}, not to {ours[label]}",
+                    f"wait for its end, or `kubectl delete trainjob {self.name}`",
+                )
+
+    def _ending(self, state: JobState) -> Ending:
+        if not (state.complete or state.failed):
+            return follow(self.cluster, state, workflow=self.workflow, say=self.say, write=self.write)
+        pods = [pod for pod in self.cluster.pods(pods_of(self.name)) if belongs(pod, state.job)]
+        state.history = History.of(pods)
+        return Ending(state, None, []) if state.complete else explained(self.cluster, state, [])
+
+    def _again(self, state: JobState, ending: Ending, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """The next attempt, or the error where there is none."""
+        failure, attempt = ending.failure, _attempt(state.job)
+        assert failure is not None
+        error = failure.error(self.name, ending.log)
+        if not state.failed and not state.complete:
+            self._remove(state.job, wait=failure.retryable)
+        if failure.kind is Kind.DELETED or not failure.retryable or attempt > self.max_restarts:
+            raise error
+        self.say(f"{failure.kind}: {failure.message}; attempt {attempt + 1} of {self.max_restarts + 1} follows")
+        self._remove(state.job)
+        return self._make(attempt + 1, owner)
+
+    def _remove(self, job: Mapping[str, Any], *, wait: bool = True) -> None:
+        self.cluster.delete("trainjobs", self.name, foreground=True)
+        if wait:
+            self._wait_until_gone(job)
+
+    def _wait_until_gone(self, job: Mapping[str, Any]) -> None:
+        uid = job["metadata"]["uid"]
+        found = self.cluster.get("trainjobs", self.name)
+        if found is None or found["metadata"]["uid"] != uid:
+            return
+        for event in self.cluster.watch("trainjobs", self.name, GONE_SECONDS):
+            if event["type"] == "DELETED" or event["object"]["metadata"]["uid"] != uid:
+                return
+        if (found := self.cluster.get("trainjobs", self.name)) is not None and found["metadata"]["uid"] == uid:
+            raise ZoetropeError(
+                f"TrainJob {self.name}: was deleted, but its pods do not end for {GONE_SECONDS:.0f} s",
+                f"see `kubectl get pods -l {names.POD_OF_JOB}={self.name}`; a lost node may hold them",
+                retryable=True,
+            )
+
+    def _cancel(self, state: JobState | None) -> None:
+        """Deletes the job at once; its last words may take two seconds."""
+        if state is None:
+            found = self.cluster.get("trainjobs", self.name)
+            if found is None:
+                return
+            self._check_whose(found, self.make_body(1, None))
+            state = JobState(found, self.schedule_timeout)
+            state.history = History.of(pod for pod in self.cluster.pods(pods_of(self.name)) if belongs(pod, found))
+        words = threading.Thread(target=self._end, args=[state], name="last words", daemon=True)
+        words.start()
+        words.join(LAST_WORDS_SECONDS)
+        self.cluster.delete("trainjobs", self.name, foreground=True)
+        words.join()
+
+    def _end(self, state: JobState) -> None:
+        if self.on_end is None:
+            return
+        try:
+            self.on_end(dict(state.job), [dict(pod) for pod in state.history.pods])
+        except Exception:  # bookkeeping must not keep a job from being stopped or made anew
+            log.exception("TrainJob %s: its end could not be recorded", self.name)
+
+    def _report(self, state: JobState) -> JobReport:
+        now = time.time()
+        return JobReport(
+            name=self.name,
+            attempt=_attempt(state.job),
+            queued_seconds=round(state.queued_seconds(now), 3),
+            running_seconds=round(state.running_seconds(now), 3),
+        )
+
+
+def _attempt(job: Mapping[str, Any]) -> int:
+    text = (job["metadata"].get("labels") or {}).get(names.ATTEMPT, "1")
+    return int(text) if text.isdigit() else 1
+
+
+def _annotation(job: Mapping[str, Any], name: str) -> str:
+    return str((job["metadata"].get("annotations") or {}).get(name, ""))

@@ -1,0 +1,195 @@
+"""Training in pods that share the store and no disk: two torchrun agents, each with a scratch folder of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.components.train.test_train_steps import (
+    AUTOENCODER,
+    STAGE,
+    World,
+    dataset_and_parent,
+    stage_config,
+)
+from zoetrope.components.train.job import TrainingJob
+from zoetrope.components.train.mirror import StoreMirror
+from zoetrope.components.train.step import train_autoencoder, train_stage
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.steps.context import StepContext
+from zoetrope.infra.store import get_json, open_store
+
+
+@pytest.fixture
+def pods(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two nodes of one process."""
+    stand_in.at_once = 0
+    placement = {"nodes": 2, "processes_per_node": 1}
+    monkeypatch.setenv("ZOETROPE_PLACEMENTS", json.dumps(dict.fromkeys(("autoencoder", "stage_2"), placement)))
+    return stand_in
+
+
+def hook(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Runs a program at the start of every Python process that is started from now on."""
+    import os
+
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))
+
+
+AT_STEP = """
+import os, signal, sys
+
+if os.environ.get("RANK") == "{rank}" and os.environ.get("JOB_COMPLETION_INDEX"):
+    import zoetrope.model.training.loop as loop
+
+    run_step = loop._Loop.run_step
+
+    def at(self, loss):
+        if self.step == {step} and self.resumed_at == 0:
+            os.kill(os.getpid(), signal.{signal})
+            self.resume.stop is None or self.resume.stop()
+        run_step(self, loss)
+
+    loop._Loop.run_step = at
+"""
+
+
+def test_the_autoencoder_of_two_nodes_is_that_of_one_machine(
+    tmp_path: Path, pods: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    captions = world.captions()
+    there = get_json(world.store, train_autoencoder(AUTOENCODER, captions, world.context).product)
+    nodes = sorted(path.parent.parent.parent.parent.name for path in tmp_path.rglob("clips.npy"))
+    assert nodes == ["node-0", "node-1"], "each node decoded for itself"
+    monkeypatch.setenv("ZOETROPE_CLUSTER", "false")
+    here = get_json(world.store, train_autoencoder(AUTOENCODER, captions, world.context).product)
+    assert there == here
+
+
+def test_a_stage_goes_on_after_a_node_was_lost_and_ends_alike(
+    checkpoint_store: Any, tmp_path: Path, pods: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    config = stage_config(checkpoint_store, stage=STAGE)
+    monkeypatch.setenv("ZOETROPE_CLUSTER", "false")
+    undisturbed = train_stage(config, dataset, parent, StepContext("stage_2", store, tmp_path / "a", tmp_path / "run"))
+    monkeypatch.setenv("ZOETROPE_CLUSTER", "true")
+    context = StepContext("stage_2", store, tmp_path / "b", tmp_path / "run", run_id="lost", key="f" * 64)
+    with monkeypatch.context() as disturbed:
+        hook(tmp_path / "hook", disturbed, AT_STEP.format(rank=1, step=3, signal="SIGKILL"))
+        with pytest.raises(ZoetropeError):
+            train_stage(config, dataset, parent, context)
+    key = f"resume/stage_2-{'f' * 16}/"
+    assert any(uri.endswith("/complete.json") for uri in store.list(key))
+    for node in tmp_path.glob("cluster/node-*"):
+        node.rename(node.with_name(f"gone-{node.name}"))  # the disks went with the pods
+    result = train_stage(config, dataset, parent, context)
+    assert result.metrics["resumed_at_step"] == 2
+    weights = [get_json(store, each.product)["weights"] for each in (result, undisturbed)]
+    assert weights[0] == weights[1]
+    assert result.metrics["final_loss"] == undisturbed.metrics["final_loss"]
+    assert pods.jobs[0] == pods.jobs[1]
+    assert list(store.list(key)) == [], "what nobody needs any more is removed"
+    train_stage(
+        config,
+        dataset,
+        parent,
+        StepContext("stage_2", store, tmp_path / "c", tmp_path / "run", "lost", 2, None, "f" * 64),
+    )
+    assert len(pods.jobs) == 2, "a result that is there is not computed again"
+
+
+def test_told_to_end_it_saves_between_reports_and_ends_alike(
+    checkpoint_store: Any, tmp_path: Path, pods: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the third step of a report of two: its first step must not be lost."""
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    config = stage_config(checkpoint_store, stage=STAGE.__class__(**{**STAGE.__dict__, "save_every": 0}))
+    context = StepContext("stage_2", store, tmp_path / "b", tmp_path / "run", run_id="told", key="e" * 64)
+    with monkeypatch.context() as disturbed:
+        hook(tmp_path / "hook", disturbed, AT_STEP.format(rank=1, step=2, signal="SIGTERM"))
+        with pytest.raises(ZoetropeError, match="exit status 75"):
+            train_stage(config, dataset, parent, context)
+    result = train_stage(config, dataset, parent, context)
+    assert result.metrics["resumed_at_step"] == 3
+    monkeypatch.setenv("ZOETROPE_CLUSTER", "false")
+    undisturbed = train_stage(config, dataset, parent, StepContext("stage_2", store, tmp_path / "a", tmp_path / "run"))
+    assert get_json(store, result.product)["weights"] == get_json(store, undisturbed.product)["weights"]
+    assert result.metrics["final_loss"] == undisturbed.metrics["final_loss"]
+
+
+def test_a_place_with_another_number_of_workers_is_refused(
+    checkpoint_store: Any, step_context: StepContext, stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, dataset, parent = dataset_and_parent(checkpoint_store)
+    monkeypatch.setenv("ZOETROPE_PLACEMENTS", json.dumps({"test": {"nodes": 3, "processes_per_node": 2}}))
+    with pytest.raises(ZoetropeError, match="3 nodes with 2 processes each are 6 workers, the step's .* says 2"):
+        train_stage(stage_config(checkpoint_store), dataset, parent, step_context)
+    assert stand_in.jobs == []
+
+
+def test_the_result_does_not_depend_on_the_launchers_attempt(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    context = world.context
+    first = TrainingJob.of("autoencoder", {"a": 1}, {}, context, pods=True)
+    context.attempt = 2
+    second = TrainingJob.of("autoencoder", {"a": 1}, {}, context, pods=True)
+    assert (first.result, first.mirror, first.digest) == (second.result, second.mirror, second.digest)
+    assert TrainingJob.get(first.store, first.put()) == first
+    other = TrainingJob.of("autoencoder", {"a": 2}, {}, context, pods=True)
+    assert other.result != first.result and other.mirror != first.mirror
+    assert str(tmp_path / "work") not in json.dumps(first.__dict__)
+
+
+def state(folder: Path, step: int, content: str) -> None:
+    path = folder / f"step-{step:09d}"
+    path.mkdir(parents=True)
+    (path / "state.json").write_text(content)
+
+
+def test_the_newest_complete_state_wins_and_older_ones_go(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    mirror = StoreMirror(store, "resume/x")
+    mirror.pull(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    for step in (2, 4):
+        state(tmp_path / "a", step, str(step))
+        mirror.push(tmp_path / "a")
+    assert len(list(store.list("resume/x/"))) == 2
+    state(tmp_path / "b", 3, "another run of the same work, further behind")
+    mirror.push(tmp_path / "b")
+    store.put_bytes("resume/x/step-000000009-00/state.json", b"half")
+    mirror.pull(tmp_path / "c")
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["step-000000004"]
+    assert (tmp_path / "c" / "step-000000004" / "state.json").read_text() == "4"
+    mirror.clear()
+    assert list(store.list("resume/x/")) == []
+
+
+def test_a_damaged_state_is_not_taken(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    mirror = StoreMirror(store, "resume/x")
+    state(tmp_path / "a", 4, "four")
+    mirror.push(tmp_path / "a")
+    (uri,) = [uri for uri in store.list("resume/x/") if uri.endswith("state.json")]
+    store.put_bytes(uri.removeprefix(store.root + "/"), b"fife")
+    mirror.pull(tmp_path / "b")
+    assert not list((tmp_path / "b").glob("step-*"))
+
+
+def test_a_mistake_in_a_pod_is_the_steps_own_message(checkpoint_store: Any, tmp_path: Path, pods: Any) -> None:
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    given = tmp_path / "bad.safetensors"
+    given.write_bytes(b"no weights")
+    context = StepContext("stage_2", store, tmp_path / "w", tmp_path / "run", run_id="bad")
+    with pytest.raises(ZoetropeError, match="stage_2: ValueError: ") as caught:
+        train_stage(stage_config(checkpoint_store, pretrained=str(given)), dataset, "", context)
+    assert not caught.value.retryable
+    assert torch.distributed.is_available()
