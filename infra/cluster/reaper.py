@@ -10,6 +10,7 @@ the run finds what came of them; the owner reference takes them away with it.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ LAST_LOOK_SECONDS = 40.0
 """How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
 Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
 POLL_SECONDS = 1.0
+FIRST_POLLS, FIRST_POLL_SECONDS = 15, 0.2
+"""Many pods are gone a moment after they were asked."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,7 @@ class _Pass:
         ]
         # Nothing before this line touches the store, which may be away.
         for job, pods in stopped:
-            self._try(
-                _name(job), _run_of(job), collect_pods, self.cluster, self.store, _run_of(job), pods, job, self.clock
-            )
+            self._try(_name(job), _run_of(job), self._note, job, pods)
         self._see_pods_end([job for job, _ in stopped])
         if not self.dry_run:
             self._try("ledger", "", self._ledgers)
@@ -145,36 +146,31 @@ class _Pass:
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
         if not self.dry_run:
-            # In the foreground: otherwise pods that end are replaced by new ones while the rest of the job goes.
-            self.cluster.delete("trainjobs", _name(job), foreground=True)
+            # Not in the foreground: Trainer 2.3 makes a new JobSet for a TrainJob that waits for the old one to go,
+            # and its pods run once more.
+            self.cluster.delete("trainjobs", _name(job))
         self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
         return None if self.dry_run else pods or []
+
+    def _note(self, job: Json, pods: list[Json]) -> None:
+        # Once the job is gone nothing else may name its run any more.
+        note_open_run(self.store, self.cluster.namespace, _run_of(job), _workflow_of(job))
+        collect_pods(self.cluster, self.store, _run_of(job), pods, job, self.clock)
 
     def _see_pods_end(self, jobs: list[Json]) -> None:
         """Looks at the pods of deleted jobs until they are gone: how they ended is not to be read afterwards."""
         until = self.clock() + LAST_LOOK_SECONDS
-        while jobs:
+        for look in itertools.count():
             left = []
             for job in jobs:
                 pods = self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
                 if pods:
-                    self._try(
-                        _name(job),
-                        _run_of(job),
-                        collect_pods,
-                        self.cluster,
-                        self.store,
-                        _run_of(job),
-                        pods,
-                        job,
-                        self.clock,
-                    )
+                    self._try(_name(job), _run_of(job), self._note, job, pods)
                     left.append(job)
             jobs = left
-            if jobs and self.clock() < until:
-                self.sleep(POLL_SECONDS)
-            else:
+            if not jobs or self.clock() >= until:
                 return
+            self.sleep(FIRST_POLL_SECONDS if look < FIRST_POLLS else POLL_SECONDS)
 
     def _ledgers(self) -> None:
         """Continues the ledgers of all runs that are not closed yet, and closes those that can be."""
