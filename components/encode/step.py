@@ -136,4 +136,5 @@ def _result(product: Reference, manifest: Mapping[str, Any], gate: GateResult) -
         parameters={"buckets": ", ".join(names), "dataset_digest": manifest["digest"]},
         gates=[gate.as_dict()],
         page=render_page(manifest),
+        files=registry_files(manifest),
     )
