@@ -14,6 +14,7 @@ from zoetrope.components.encode.manifest import SCHEMA, bucket_entries, dataset_
 from zoetrope.components.encode.merging import Merged, merge_units
 from zoetrope.components.encode.page import render_page
 from zoetrope.components.encode.text import stored_encoders, text_section
+from zoetrope.infra.datasets.layout import registry_files
 from zoetrope.infra.quality import GateResult, run_gate
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext, StepResult

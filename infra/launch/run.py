@@ -24,9 +24,8 @@ FOLLOW_PATIENCE = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
 _OF_THIS_POD = frozenset(
-    {"ZOETROPE_POD", "ZOETROPE_RETRY", "ZOETROPE_IMAGE", "ZOETROPE_PLACEMENTS", "ZOETROPE_RESOURCES", "ZOETROPE_RUN_DIRECTORY",
-     "ZOETROPE_RUN_TOKEN"}
-)  # fmt: skip
+    f"ZOETROPE_{name}" for name in ("POD", "RETRY", "IMAGE", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN")
+)
 
 
 def run_app(
