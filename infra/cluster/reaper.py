@@ -177,9 +177,9 @@ class _Pass:
         noted = list_open_runs(self.store, self.cluster.namespace)
         workflows = {flow["metadata"]["name"]: flow for flow in self.cluster.list("workflows", {})}
         runs = dict(noted)
-        for name, flow in workflows.items():
-            run = flow["metadata"].get("labels", {}).get(RUN_OF_POD, "")
-            if run and run not in runs and self._is_recent(flow) and self._is_ours(run):
+        for name, each in workflows.items():
+            run = each["metadata"].get("labels", {}).get(RUN_OF_POD, "")
+            if run and run not in runs and self._is_recent(each) and self._is_ours(run):
                 runs[run] = name
         for run, name in sorted(runs.items()):
             flow = workflows.get(name) or self._by_run(workflows, run)
