@@ -180,8 +180,8 @@ class _Pass:
             if run and run not in runs and self._is_recent(each) and self._is_ours(run):
                 runs[run] = name
         for run, name in sorted(runs.items()):
-            flow = workflows.get(name) or self._by_run(workflows, run)
-            self._try(run, run, self._close, run, name, flow, run in noted)
+            mine = workflows.get(name) or self._by_run(workflows, run)
+            self._try(run, run, self._close, run, name, mine, run in noted)
 
     def _close(self, run: str, workflow: str, flow: Json | None, noted: bool) -> None:
         over = bool(why_over(flow))
