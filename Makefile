@@ -9,9 +9,11 @@ REGISTRY ?=
 BASE_IMAGE ?=
 BUILD_OPTIONS ?=
 IMAGES ?=
+# of `make overlay`
+OVERLAY ?= dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock images test-images golden clean
+.PHONY: help setup demo test test-demo lint types layers unit lock images test-images overlay golden clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +63,9 @@ images: $(STAMP) ## build and push the images of the cluster, write images.lock 
 
 test-images: $(STAMP) ## run each image of images.lock as the cluster does (needs Docker)
 	@$(BIN)/python -m pytest -m images tests/images
+
+overlay: $(STAMP) ## write OVERLAY=dev|prod|profile with the digests of images.lock to .zoetrope/overlays, for kubectl apply -k
+	@$(BIN)/python -m zoetrope.infra.images.overlay $(OVERLAY) $(STORE)/overlays/$(OVERLAY)
 
 golden: $(STAMP) ## compile what is committed in pipelines/compiled (after a change of pipelines or recipes)
 	@$(BIN)/zoetrope compile
