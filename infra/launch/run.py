@@ -26,8 +26,7 @@ FOLLOW_PATIENCE = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
 _OF_THIS_POD = frozenset(
-    f"ZOETROPE_{name}"
-    for name in ("POD", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN", "RETRY", "IMAGE")
+    f"ZOETROPE_{name}" for name in ("POD", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN", "RETRY", "IMAGE")
 )
 
 
