@@ -1,4 +1,4 @@
-"""The Kubernetes API, as far as jobs need it."""
+"""Kubernetes: the client, what pods say of themselves, who clears up."""
 
 from zoetrope.infra.cluster.api import Cluster
 from zoetrope.infra.cluster.errors import AlreadyExistsError

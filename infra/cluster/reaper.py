@@ -10,7 +10,6 @@ the run finds what came of them; the owner reference takes them away with it.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,9 +33,8 @@ RECENT_SECONDS = 3600.0
 LAST_LOOK_SECONDS = 40.0
 """How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
 Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
-POLL_SECONDS = 1.0
-FIRST_POLLS, FIRST_POLL_SECONDS = 15, 0.2
-"""Many pods are gone a moment after they were asked."""
+POLL_SECONDS = 0.3
+"""A deleted pod shows how it ended for less than a second before it is gone."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class _Pass:
     def _see_pods_end(self, jobs: list[Json]) -> None:
         """Looks at the pods of deleted jobs until they are gone: how they ended is not to be read afterwards."""
         until = self.clock() + LAST_LOOK_SECONDS
-        for look in itertools.count():
+        while True:
             left = []
             for job in jobs:
                 pods = self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
@@ -170,20 +168,20 @@ class _Pass:
             jobs = left
             if not jobs or self.clock() >= until:
                 return
-            self.sleep(FIRST_POLL_SECONDS if look < FIRST_POLLS else POLL_SECONDS)
+            self.sleep(POLL_SECONDS)
 
     def _ledgers(self) -> None:
         """Continues the ledgers of all runs that are not closed yet, and closes those that can be."""
         noted = list_open_runs(self.store, self.cluster.namespace)
         workflows = {flow["metadata"]["name"]: flow for flow in self.cluster.list("workflows", {})}
         runs = dict(noted)
-        for name, flow in workflows.items():
-            run = flow["metadata"].get("labels", {}).get(RUN_OF_POD, "")
-            if run and run not in runs and self._is_recent(flow) and self._is_ours(run):
+        for name, each in workflows.items():
+            run = each["metadata"].get("labels", {}).get(RUN_OF_POD, "")
+            if run and run not in runs and self._is_recent(each) and self._is_ours(run):
                 runs[run] = name
         for run, name in sorted(runs.items()):
-            flow = workflows.get(name) or self._by_run(workflows, run)
-            self._try(run, run, self._close, run, name, flow, run in noted)
+            mine = workflows.get(name) or self._by_run(workflows, run)
+            self._try(run, run, self._close, run, name, mine, run in noted)
 
     def _close(self, run: str, workflow: str, flow: Json | None, noted: bool) -> None:
         over = bool(why_over(flow))

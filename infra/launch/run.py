@@ -1,30 +1,32 @@
-"""Runs a step's job wherever the step itself runs."""
+"""Runs a TorchX app where the step runs: on this machine, or on the cluster."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.local import interruptible, run_local
-from zoetrope.infra.launch.placement import Placement
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.contract import Contract, JobReport, OnEnd
 from zoetrope.infra.settings import Settings, mlflow_environment
-from zoetrope.infra.steps.context import StepContext
 
 if TYPE_CHECKING:
     from torchx.specs import AppDef
 
     from zoetrope.infra.cluster import Cluster
+    from zoetrope.infra.steps.context import StepContext
+
+__all__ = ["JobReport", "run_app"]
 
 FOLLOW_PATIENCE = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
 _OF_THIS_POD = frozenset(
-    f"ZOETROPE_{name}" for name in ("POD", "RETRY", "IMAGE", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN")
+    f"ZOETROPE_{name}" for name in ("POD", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN", "RETRY", "IMAGE")
 )
 
 
@@ -37,7 +39,6 @@ def run_app(
     result: str = "",
     iteration: str = "",
     on_end: OnEnd | None = None,
-    logs: Path | None = None,
     cluster: Cluster | None = None,
 ) -> JobReport:
     """Runs all replicas of a job and waits for them: on this machine, or on a cluster as a TrainJob.
@@ -52,9 +53,8 @@ def run_app(
         digest: identifies what the job computes; a finished job with another digest is replaced.
         result: store key that is there when the job has done its work; empty where that does not matter.
         iteration: tells several jobs of one step apart.
-        on_end: is given a TrainJob and all its pods whenever it ended, before it is deleted.
-        logs: folder of the replicas' logs on this machine.
-        cluster: for tests; the cluster around this pod otherwise.
+        on_end: is given a TrainJob and all its pods whenever it ended, before it is deleted; the ledger's by default.
+        cluster: the cluster around this pod by default.
 
     Raises:
         ZoetropeError: the job failed; retryable where the same may succeed later.
@@ -62,88 +62,114 @@ def run_app(
     """
     settings = Settings()
     if not settings.cluster:
-        run_local(app, logs or context.run_directory / "logs" / context.step, environment)
-        return JobReport(name=app.name)
-    if context.placement is None:
-        raise ZoetropeError(
-            f"step {context.step}: nothing says where its job runs (ZOETROPE_PLACEMENTS)",
-            "compile the pipeline for the cluster again",
-        )
+        started = time.monotonic()
+        run_local(app, context.run_directory / "logs" / f"{context.step}.{context.attempt}", environment)
+        return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
     from zoetrope.infra.cluster import Cluster
     from zoetrope.infra.cluster.collect import end_of_job
 
-    placement = context.placement.model_copy(update={"image": context.placement.image or settings.image})
     found = cluster or Cluster.connect(settings.namespace, patience=FOLLOW_PATIENCE)
-    name = names.job_name(context.run_id, context.step, iteration)
-
-    def say(text: str) -> None:
-        print(f"zoetrope: {context.step}: job {name}: {text}", file=sys.stderr, flush=True)  # noqa: T201
-        context.progress(f"job {name}: {text}")
-
-    def write(line: str) -> None:
-        print(line, flush=True)  # noqa: T201
-
-    def body(attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
-        _reserve(context, name, attempt, placement, settings)
-        return _body(app, context, placement, settings, name, attempt, owner, digest, environment or {})
-
+    job = _ClusterJob(app, context, settings, digest, iteration, environment or {})
     contract = Contract(
         cluster=found,
-        name=name,
-        make_body=body,
+        name=job.name,
+        labels=job.labels,
+        digest=digest,
+        first_attempt=job.first_attempt,
+        reserve=job.reserve,
+        make_body=job.body,
         has_result=lambda: not result or context.store.exists(context.store.uri(result)),
-        say=say,
-        write=write,
+        say=job.say,
+        write=_write,
         workflow=settings.workflow,
-        schedule_timeout=placement.schedule_timeout,
-        max_restarts=placement.max_restarts,
+        # Argo counts the tries that it makes by itself; a person who asks for another begins anew.
+        afresh=not settings.retry,
+        schedule_timeout=job.placement.schedule_timeout,
+        max_restarts=job.placement.max_restarts,
         on_end=on_end or end_of_job(found, context.store, context.run_id, price_sheet=settings.price_sheet),
     )
     with interruptible():
         return contract.fulfil()
 
 
-def _reserve(context: StepContext, job: str, attempt: int, placement: Placement, settings: Settings) -> None:
-    """Sets aside what an attempt may cost; one that was made before has its reservation already.
-
-    Raises:
-        ZoetropeError: the run's budget does not cover it.
-    """
-    from zoetrope.infra.ledger.budget import reservations, reserve
-    from zoetrope.infra.runs import RunShelf
-
-    if (job, attempt) in reservations(context.store, context.run_id):
-        return
-    plan = RunShelf(context.store, context.run_id).plan()
-    budget = plan.budget_usd if plan is not None else settings.budget_usd
-    reserve(context.store, context.run_id, job, attempt, placement, budget_usd=budget, price_sheet=settings.price_sheet)
+def _write(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
-def _body(
-    app: AppDef,
-    context: StepContext,
-    placement: Placement,
-    settings: Settings,
-    name: str,
-    attempt: int,
-    owner: dict[str, Any] | None,
-    digest: str,
-    environment: Mapping[str, str],
-) -> dict[str, Any]:
-    from zoetrope.infra.launch.trainjob.resource import Identity, trainjob
+@dataclass
+class _ClusterJob:
+    """What a step wants from its TrainJob."""
 
-    handed_on = {key: value for key, value in settings.environment().items() if key not in _OF_THIS_POD}
-    told = {"ZOETROPE_RUN_ID": context.run_id, "ZOETROPE_JOB": name, "ZOETROPE_ATTEMPT": str(attempt)}
-    identity = Identity(
-        name=name,
-        namespace=settings.namespace,
-        labels={
+    app: AppDef
+    context: StepContext
+    settings: Settings
+    digest: str
+    iteration: str
+    environment: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        step = self.context.step
+        if self.context.placement is None:
+            raise ZoetropeError(
+                f"step {step}: nothing says where its job runs (ZOETROPE_PLACEMENTS)",
+                "compile the pipeline for the cluster again",
+            )
+        placement = self.context.placement
+        changes = {"image": placement.image or self.settings.image, "nodes": self.app.roles[0].num_replicas}
+        self.placement = placement.model_copy(update=changes)
+        self.name = names.job_name(self.context.run_id, step, self.iteration)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Whose the job is."""
+        return {
             names.MANAGED_BY: names.ZOETROPE,
-            names.RUN: names.label_value(context.run_id),
-            names.STEP: names.label_value(context.step),
-            names.ATTEMPT: str(attempt),
-        },
-        annotations={names.WORKFLOW: settings.workflow, names.DIGEST: digest, names.STORE: context.store.root},
-        owner=owner,
-    )
-    return trainjob(app, placement, identity, {**handed_on, **mlflow_environment(), **told, **environment})
+            names.RUN: names.label_value(self.context.run_id),
+            names.STEP: names.label_value(self.context.step),
+        }
+
+    def say(self, text: str) -> None:
+        """Tells the person who reads the launcher's log, and whoever follows the run."""
+        print(f"zoetrope: {self.context.step}: job {self.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        self.context.progress(f"job {self.name}: {text}")
+
+    def first_attempt(self) -> int:
+        """The number of an attempt whose job is not on the cluster (any more)."""
+        from zoetrope.infra.ledger.budget import next_try
+
+        return next_try(self.context.store, self.context.run_id, self.name)
+
+    def reserve(self, attempt: int) -> None:
+        """Sets aside what the attempt may cost; raises ZoetropeError where the budget does not cover it."""
+        from zoetrope.infra.ledger.budget import reserve
+        from zoetrope.infra.runs import RunShelf
+
+        plan = RunShelf(self.context.store, self.context.run_id).plan()
+        reserve(
+            self.context.store,
+            self.context.run_id,
+            self.name,
+            attempt,
+            self.placement,
+            budget_usd=plan.budget_usd if plan is not None else self.settings.budget_usd,
+            price_sheet=self.settings.price_sheet,
+            namespace=self.settings.namespace,
+            workflow=self.settings.workflow,
+        )
+
+    def body(self, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """The TrainJob of an attempt."""
+        from zoetrope.infra.launch.trainjob.resource import Identity, trainjob
+
+        context, settings = self.context, self.settings
+        handed_on = {key: value for key, value in settings.environment().items() if key not in _OF_THIS_POD}
+        told = {"ZOETROPE_RUN_ID": context.run_id, "ZOETROPE_JOB": self.name, "ZOETROPE_ATTEMPT": str(attempt)}
+        labels = {**self.labels, names.ATTEMPT: str(attempt)}
+        annotations = {names.WORKFLOW: settings.workflow, names.DIGEST: self.digest, names.STORE: context.store.root}
+        if self.placement.gpu_kind:
+            annotations[names.GPU_KIND] = self.placement.gpu_kind
+        identity = Identity(
+            name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
+        )
+        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment}
+        return trainjob(self.app, self.placement, identity, environment)

@@ -55,7 +55,8 @@ class RunShelf:
 
     def record(self) -> dict[str, Any] | None:
         """The run record, None while the run has not ended."""
-        return self._get(f"runs/{self.run_id}/record.json")
+        found: dict[str, Any] | None = self._get(f"runs/{self.run_id}/record.json")
+        return found
 
     # Metrics on their way
 

@@ -82,9 +82,9 @@ def follow(
         while True:
             _take(news, state, log)
             now = time.time()
-            if state.deleted and not (state.complete or state.failed):
+            if state.deleted and not state.over:
                 return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
-            if state.complete or state.failed:
+            if state.over:
                 log.finish(LOG_END_SECONDS)
                 say("complete" if state.complete else "failed")
                 return _ended(cluster, state, log)
@@ -159,9 +159,18 @@ def _events(cluster: Cluster, state: JobState) -> list[dict[str, Any]]:
 
 
 def _ended(cluster: Cluster, state: JobState, log: NodeLog) -> Ending:
-    if state.complete:
-        return Ending(state, None, [])
-    return explained(cluster, state, list(log.tail))
+    refresh(cluster, state)
+    return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
+
+
+def refresh(cluster: Cluster, state: JobState) -> None:
+    """Takes in the pods as they are now: the watches on job and pods are not in step."""
+    try:
+        for pod in History.of(cluster.pods(pods_of(state.job["metadata"]["name"]))).pods:
+            if belongs(pod, state.job):
+                state.history.see(pod)
+    except ZoetropeError:
+        return  # what the watch saw has to do
 
 
 def explained(cluster: Cluster, state: JobState, node_0: list[str]) -> Ending:
@@ -172,12 +181,6 @@ def explained(cluster: Cluster, state: JobState, node_0: list[str]) -> Ending:
         state: with all its pods.
         node_0: what is known of node 0's log.
     """
-    try:
-        for pod in History.of(cluster.pods(pods_of(state.job["metadata"]["name"]))).pods:
-            if belongs(pod, state.job):
-                state.history.see(pod)
-    except ZoetropeError:
-        pass  # what the watch saw has to do
     failure = classify(state.job, state.history)
     try:
         lines = log_tail(cluster, failure.pod) if failure.pod else []

@@ -15,6 +15,7 @@ LONGEST_LABEL = 63
 MANAGED_BY, ZOETROPE = "app.kubernetes.io/managed-by", "zoetrope"
 RUN, STEP, ATTEMPT = "zoetrope/run", "zoetrope/step", "zoetrope/attempt"
 WORKFLOW, DIGEST, STORE = "zoetrope/workflow", "zoetrope/digest", "zoetrope/store"
+RESTARTS, GPU_KIND = "zoetrope/restarts", "zoetrope/gpu-kind"
 ROLE, APP, CANCELLED, RETRIES = "zoetrope/role", "zoetrope/app", "zoetrope/cancelled", "zoetrope/max-retries"
 
 NODE = "node"

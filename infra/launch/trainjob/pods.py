@@ -168,6 +168,15 @@ class History:
 
     @property
     def latest(self) -> list[Record]:
-        """The pods of the last start of the job."""
+        """The last pod of each node, of the job's last start: one that was replaced did not end the job."""
         newest = max((restart(record.pod) for record in self.records.values()), default=0)
-        return [record for record in self.records.values() if restart(record.pod) == newest]
+        nodes: dict[int, Record] = {}
+        for record in self.records.values():
+            before = nodes.get(index(record.pod))
+            if restart(record.pod) == newest and (before is None or _made(record) >= _made(before)):
+                nodes[index(record.pod)] = record
+        return list(nodes.values())
+
+
+def _made(record: Record) -> str:
+    return str(record.pod["metadata"].get("creationTimestamp") or "")

@@ -182,6 +182,8 @@ def _patch(placement: Placement, role: Role, identity: Identity) -> dict[str, An
         spec["nodeSelector"] = selector
     if placement.tolerations:
         spec["tolerations"] = list(placement.tolerations)
+    if placement.affinity:
+        spec["affinity"] = dict(placement.affinity)
     if role.mounts:
         volumes = [_volume(f"mount-{index}", mount) for index, mount in enumerate(role.mounts)]
         spec["volumes"] = [volume for volume, _ in volumes]

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from torchx.specs import AppDef, AppDryRunInfo, AppState, ReplicaStatus, Role, R
 
 from zoetrope.infra.cluster import Cluster, Stop
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
+from zoetrope.infra.launch.placement import Placement, cores
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.follow_logs import replica_lines
 from zoetrope.infra.launch.trainjob.pods import History, Pod, condition, failed, holds, index, phase
@@ -40,10 +40,10 @@ class Opts(StructuredOpts):  # type: ignore[misc]
     """Options of `torchx run -s trainjob -cfg NAME=VALUE,...`."""
 
     namespace: str = ""
-    """Namespace of the job; empty takes the pod's or the kubeconfig's."""
+    """Namespace of the job; empty takes TORCHX_NAMESPACE, else the pod's or the kubeconfig's."""
 
     context: str = ""
-    """Context of the kubeconfig; set TORCHX_CONTEXT for the commands that take no options."""
+    """Context of the kubeconfig; TORCHX_CONTEXT serves the commands that take no options."""
 
     runtime: str = "zoetrope-torch-cpu"
     """Name of the TrainingRuntime."""
@@ -57,10 +57,10 @@ class Opts(StructuredOpts):  # type: ignore[misc]
     service_account: str = ""
     """Service account of the pods; empty takes the runtime's."""
 
-    node_selector: list[str] = field(default_factory=list)
+    node_selector: list[str] | None = None
     """Labels that the nodes must have, as `name=value`."""
 
-    tolerations: list[str] = field(default_factory=list)
+    tolerations: list[str] | None = None
     """Taints that the pods tolerate, as `key[=value][:effect]`."""
 
     deadline: int = 86400
@@ -68,6 +68,9 @@ class Opts(StructuredOpts):  # type: ignore[misc]
 
     gpu_resource: str = "nvidia.com/gpu"
     """Name of the GPU resource of the nodes."""
+
+    cpu_request: str = ""
+    """CPU that each pod asks for, e.g. `500m`; empty takes the role's, which is also the limit."""
 
     processes_per_node: int = 0
     """PET_NPROC_PER_NODE of the pods; 0 takes torchrun's --nproc_per_node, else 1."""
@@ -84,13 +87,16 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
 
     Args:
         session_name: of TorchX.
-        context: of the kubeconfig.
+        context: of the kubeconfig, where the options name none.
+        namespace: where the options and the job's id name none.
         cluster: for tests.
     """
 
-    def __init__(self, session_name: str, context: str = "", cluster: Cluster | None = None) -> None:
+    def __init__(
+        self, session_name: str, context: str = "", namespace: str = "", cluster: Cluster | None = None
+    ) -> None:
         super().__init__(NAME, session_name)
-        self._context = context
+        self._context, self._namespace = context, namespace
         self._given = cluster
 
     def schedule(self, dryrun_info: AppDryRunInfo[dict[str, Any], Opts]) -> str:
@@ -180,14 +186,14 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
             return
         if (job["metadata"].get("labels") or {}).get(names.QUEUE):
             log.warning("%s is deleted, since its queue would start it again", name)
-            cluster.delete("trainjobs", name, foreground=True)
+            cluster.delete("trainjobs", name)
             return
         marked = {"metadata": {"annotations": {names.CANCELLED: "true"}}, "spec": {"suspend": True}}
         cluster.patch("trainjobs", name, marked)
 
     def _delete_existing(self, app_id: str) -> None:
         cluster, name = self._find(app_id)
-        cluster.delete("trainjobs", name, foreground=True)
+        cluster.delete("trainjobs", name)
 
     def _find(self, app_id: str) -> tuple[Cluster, str]:
         namespace, _, name = app_id.rpartition(":")
@@ -197,12 +203,13 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
         return self._cluster(cfg.namespace, cfg.context)
 
     def _cluster(self, namespace: str, context: str) -> Cluster:
-        return self._given or Cluster.connect(namespace, context or self._context)
+        return self._given or Cluster.connect(namespace or self._namespace, context or self._context)
 
 
 def create_scheduler(session_name: str, **parameters: Any) -> TrainJobScheduler:
-    """TorchX's way to make the scheduler; TORCHX_CONTEXT of the environment comes as `context`."""
-    return TrainJobScheduler(session_name, str(parameters.get("context") or ""), parameters.get("cluster"))
+    """TorchX's way to make the scheduler; TORCHX_CONTEXT and TORCHX_NAMESPACE of the environment are parameters."""
+    given = {name: str(parameters.get(name) or "") for name in ("context", "namespace")}
+    return TrainJobScheduler(session_name, cluster=parameters.get("cluster"), **given)
 
 
 def state_of(job: Mapping[str, Any], pods: Iterable[Pod]) -> AppState:
@@ -228,12 +235,13 @@ def _placement(role: Role, cfg: Opts) -> Placement:
         runtime=cfg.runtime,
         processes_per_node=cfg.processes_per_node or (int(found[1]) if found else 1),
         cpu=max(resource.cpu, 0) or 1,
+        cpu_request=cores(cfg.cpu_request) if cfg.cpu_request else 0.0,
         memory_gb=max(resource.memMB, 0) / 1000 or 2.0,
         gpus=max(resource.gpu, 0),
         gpu_resource=cfg.gpu_resource,
         queue=cfg.queue,
-        node_selector=dict(_pair(text) for text in cfg.node_selector),
-        tolerations=[_toleration(text) for text in cfg.tolerations],
+        node_selector=dict(_pair(text) for text in cfg.node_selector or ()),
+        tolerations=[_toleration(text) for text in cfg.tolerations or ()],
         service_account=cfg.service_account,
         deadline=cfg.deadline,
     )

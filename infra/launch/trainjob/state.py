@@ -83,6 +83,11 @@ class JobState:
         """Whether the job failed for good."""
         return holds(self.job, "Failed") is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether the job ended by itself."""
+        return self.complete or self.failed
+
     def see_job(self, event: Mapping[str, Any], now: float) -> None:
         """Takes in an event of the watch on the job."""
         job = event["object"]
@@ -120,7 +125,7 @@ class JobState:
 
     def waiting_for_start(self) -> bool:
         """Whether pods should be running and are not."""
-        if self.suspended or self.complete or self.failed or self.deleted:
+        if self.suspended or self.over or self.deleted:
             return False
         pods = self.history.present
         return not pods or any(phase(pod) == "Pending" for pod in pods)

@@ -130,7 +130,7 @@ def test_a_place_with_another_number_of_workers_is_refused(
 ) -> None:
     _, dataset, parent = dataset_and_parent(checkpoint_store)
     monkeypatch.setenv("ZOETROPE_PLACEMENTS", json.dumps({"test": {"nodes": 3, "processes_per_node": 2}}))
-    with pytest.raises(ZoetropeError, match="3 nodes with 2 processes each are 6 workers, the step's .* says 2"):
+    with pytest.raises(ZoetropeError, match=r"3 nodes with 2 processes each are 6 workers, the step's .* says 2"):
         train_stage(stage_config(checkpoint_store), dataset, parent, step_context)
     assert stand_in.jobs == []
 

@@ -252,6 +252,20 @@ def test_a_job_whose_pods_are_gone_is_settled_before_its_own_object_is(left_behi
     assert open_reservations(store, RUN) == []
 
 
+def test_a_job_is_settled_when_its_pods_have_ended_and_not_before(left_behind, store):
+    left_behind.grace = 100.0  # longer than the reaper looks
+    done = one_pass(left_behind, store)
+    assert ("deleted", "z1") in actions(done)
+    assert len(open_reservations(store, RUN)) == 1
+    assert list_open_runs(store, "test") == {RUN: "wf"}
+    left_behind.now += 60
+    done = one_pass(left_behind, store)
+    assert ("settled", "z1.1") in actions(done)
+    [entry] = collect(store, RUN)
+    assert entry.seconds == 190.0
+    assert list_open_runs(store, "test") == {}
+
+
 def test_a_run_that_has_not_begun_is_not_over(make):
     assert why_over({"metadata": {}, "spec": {}}) == ""
     assert why_over(make.workflow("wf", RUN, "Pending", activeDeadlineSeconds=3600)) == ""
