@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.components.train.test_train_steps import (
     AUTOENCODER,
@@ -35,8 +36,6 @@ def pods(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def hook(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     """Runs a program at the start of every Python process that is started from now on."""
-    import os
-
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))
@@ -111,7 +110,7 @@ def test_told_to_end_it_saves_between_reports_and_ends_alike(
 ) -> None:
     """SIGTERM in the third step of a report of two: its first step must not be lost."""
     store, dataset, parent = dataset_and_parent(checkpoint_store)
-    config = stage_config(checkpoint_store, stage=STAGE.__class__(**{**STAGE.__dict__, "save_every": 0}))
+    config = stage_config(checkpoint_store, stage=replace(STAGE, save_every=0))
     context = StepContext("stage_2", store, tmp_path / "b", tmp_path / "run", run_id="told", key="e" * 64)
     with monkeypatch.context() as disturbed:
         hook(tmp_path / "hook", disturbed, AT_STEP.format(rank=1, step=2, signal="SIGTERM"))
@@ -185,11 +184,10 @@ def test_a_damaged_state_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_pod_is_the_steps_own_message(checkpoint_store: Any, tmp_path: Path, pods: Any) -> None:
-    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    store, dataset, _ = dataset_and_parent(checkpoint_store)
     given = tmp_path / "bad.safetensors"
     given.write_bytes(b"no weights")
     context = StepContext("stage_2", store, tmp_path / "w", tmp_path / "run", run_id="bad")
     with pytest.raises(ZoetropeError, match="stage_2: ValueError: ") as caught:
         train_stage(stage_config(checkpoint_store, pretrained=str(given)), dataset, "", context)
     assert not caught.value.retryable
-    assert torch.distributed.is_available()
