@@ -4,9 +4,16 @@ TORCH ?= pypi
 BIN := .venv/bin
 STAMP := .venv/.ready-$(TORCH)
 STORE ?= .zoetrope
+# of `make images`: where to push, another Debian 12 to build on, options of `docker build`, only some of the images
+REGISTRY ?=
+BASE_IMAGE ?=
+BUILD_OPTIONS ?=
+IMAGES ?=
+# of `make overlay`
+OVERLAY ?= dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock clean
+.PHONY: help setup demo test test-demo lint types layers unit lock images test-images overlay golden clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,9 +44,32 @@ unit: $(STAMP) ## pytest
 test-demo: $(STAMP) ## the demo at full size, with what it has to show (about 8 minutes)
 	@$(BIN)/python -m pytest -m demo tests/acceptance
 
-lock: ## resolve infra/locks/*.in into the one hashed lock
-	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" infra/locks/core.in infra/locks/dev.in -o infra/locks/zoetrope.lock
+LOCKS := infra/locks
+COMPILE = .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+# The packages of the layer /opt/torch: the environments beside it do not install them again.
+IN_TORCH_LAYER = $$(sed -nE 's/^((torch|triton|nvidia-|cuda-)[a-z0-9-]*)(==|\[).*/--no-emit-package=\1/p' $(LOCKS)/image-torch.lock)
+
+lock: ## resolve infra/locks/*.in into hashed locks: one for this machine, one for each image
+	@$(COMPILE) $(LOCKS)/core.in $(LOCKS)/dev.in -o $(LOCKS)/zoetrope.lock
+	@for name in core torch tracking build; do \
+		$(COMPILE) --constraint $(LOCKS)/zoetrope.lock $(LOCKS)/image-$$name.in -o $(LOCKS)/image-$$name.lock || exit; done
+	@$(COMPILE) --constraint $(LOCKS)/zoetrope.lock $(IN_TORCH_LAYER) $(LOCKS)/image-train.in -o $(LOCKS)/image-train.lock
+	@$(COMPILE) $(IN_TORCH_LAYER) $(LOCKS)/vbench.in -o $(LOCKS)/vbench.lock
+
+images: $(STAMP) ## build and push the images of the cluster, write images.lock (REGISTRY=host/prefix)
+	@$(BIN)/python -m zoetrope.infra.images.build --registry "$(REGISTRY)" --base-image "$(BASE_IMAGE)" \
+		--build-options="$(BUILD_OPTIONS)" $(IMAGES:%=--image %)
+
+test-images: $(STAMP) ## run each image of images.lock as the cluster does (needs Docker)
+	@$(BIN)/python -m pytest -m images tests/images
+
+overlay: $(STAMP) ## write OVERLAY=dev|prod|profile with the digests of images.lock to .zoetrope/overlays, for kubectl apply -k
+	@$(BIN)/python -m zoetrope.infra.images.overlay $(OVERLAY) $(STORE)/overlays/$(OVERLAY)
+
+golden: $(STAMP) ## compile what is committed in pipelines/compiled (after a change of pipelines or recipes)
+	@$(BIN)/zoetrope compile
+	@$(BIN)/zoetrope compile --target cluster --images tests/fixtures/images.lock --commit '' --out pipelines/compiled/cluster
 
 clean: ## remove the environment and the local state
 	rm -rf .venv .typing .zoetrope

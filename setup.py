@@ -7,5 +7,10 @@ ROOTS = ("components", "pipelines", "model", "infra")
 setup(
     packages=[f"zoetrope.{name}" for name in find_packages(".") if name.split(".")[0] in ROOTS],
     package_dir={f"zoetrope.{root}": root for root in ROOTS},
-    package_data={"": ["*.yaml", "*.json", "*.toml", "*.html", "*.css", "*.js", "py.typed"]},
+    package_data={
+        "": ["*.yaml", "*.json", "*.toml", "*.html", "*.css", "*.js", "py.typed"],
+        # folders without code, which are no packages
+        "zoetrope.model": ["configs/*.yaml", "configs/*/*.yaml"],
+        "zoetrope.pipelines": ["recipes/*.yaml"],
+    },
 )

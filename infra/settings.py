@@ -29,7 +29,7 @@ class Settings(BaseSettings):
         namespace: of the pod, like the following.
         pod: name of the pod.
         workflow: name of the Argo Workflow that the pod belongs to.
-        node_name: Argo's name of the step; ends with `(1)`, `(2)`, ... where Argo tried again by itself.
+        retry: how often Argo has tried this step again by itself; 0 in a first try, and again after a person's retry.
         placements: step -> where its job runs (`zoetrope.infra.launch.placement.Placement`).
         image: image of this pod, with its digest.
         dataset_remote: git URL of the data registry.
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     namespace: str = ""
     pod: str = ""
     workflow: str = ""
-    node_name: str = ""
+    retry: int = Field(default_factory=lambda: int(os.environ.get("KFP_RETRY_INDEX") or 0))
     placements: dict[str, dict[str, Any]] = Field(default_factory=dict)
     image: str = ""
     dataset_remote: str = ""
@@ -72,3 +72,18 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value
         }
+
+
+def docker_configuration() -> Path:
+    """The folder in which docker keeps its logins."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def mlflow_environment() -> dict[str, str]:
+    """The variables that tell a job's processes which MLflow run they belong to; nothing secret."""
+    secret = ("PASSWORD", "TOKEN", "SECRET", "AWS_", "BACKEND")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("MLFLOW_") and not any(word in name for word in secret)
+    }

@@ -3,7 +3,7 @@
 Composed as plain Python functions, not as nested DAGs: each nested DAG costs a driver pod on a cluster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -24,14 +24,22 @@ from zoetrope.pipelines.step_table import PIPELINES, TRAIN_STEPS, UNCACHED
 
 Task = Any  # kfp has no type information
 Jobs = Mapping[str, Any]
+Place = Callable[[Task, str], None]
 
 
 class Steps:
-    """Adds tasks to the pipeline that is being defined and remembers their records."""
+    """Adds tasks to the pipeline that is being defined and remembers their records.
 
-    def __init__(self, recipe: Any, overrides: Any) -> None:
-        resolved = resolve(recipe=recipe, overrides=overrides)
+    Args:
+        inputs: of the `resolve` task.
+        place: called with every task and its name; says where it runs on a cluster.
+    """
+
+    def __init__(self, place: Place | None = None, **inputs: Any) -> None:
+        self._place = place or (lambda task, name: None)
+        resolved = resolve(**inputs)
         resolved.set_caching_options(False)
+        self._place(resolved, "resolve")
         self.jobs: Jobs = resolved.outputs
         self.records: dict[str, Any] = {}
 
@@ -40,6 +48,7 @@ class Steps:
         task = component(job=self.jobs[name], **inputs)
         task.set_display_name(name)
         task.set_caching_options(name not in UNCACHED)
+        self._place(task, name)
         self.records[name] = task.outputs["record"]
         return task.outputs["product"]
 
@@ -93,7 +102,7 @@ def build(pipeline: str, recipe: str) -> Any:
             recipe: name of the recipe.
             overrides: changes of the recipe, one `path=value` per line.
         """
-        steps = Steps(recipe, overrides)
+        steps = Steps(recipe=recipe, overrides=overrides)
         add_data(steps)
         add_report(steps)
 
@@ -106,8 +115,8 @@ def build(pipeline: str, recipe: str) -> Any:
             recipe: name of the recipe.
             overrides: changes of the recipe, one `path=value` per line.
         """
-        steps = Steps(recipe, overrides)
-        add_evaluate(steps, add_train(steps, dataset))
+        steps = Steps(recipe=recipe, overrides=overrides, dataset=dataset)
+        add_evaluate(steps, add_train(steps, steps.jobs["dataset_version"]))
 
     @dsl.pipeline(name=name, description=f"A checkpoint to scores and the gate, recipe {recipe}.")
     def evaluation(checkpoint: str, recipe: str = recipe, overrides: str = "") -> None:
@@ -118,7 +127,7 @@ def build(pipeline: str, recipe: str) -> Any:
             recipe: name of the recipe.
             overrides: changes of the recipe, one `path=value` per line.
         """
-        add_evaluate(Steps(recipe, overrides), checkpoint)
+        add_evaluate(Steps(recipe=recipe, overrides=overrides), checkpoint)
 
     @dsl.pipeline(name=name, description=f"Raw video to a promoted model, recipe {recipe}.")
     def full(recipe: str = recipe, overrides: str = "") -> None:
@@ -128,7 +137,7 @@ def build(pipeline: str, recipe: str) -> Any:
             recipe: name of the recipe.
             overrides: changes of the recipe, one `path=value` per line.
         """
-        steps = Steps(recipe, overrides)
+        steps = Steps(recipe=recipe, overrides=overrides)
         add_evaluate(steps, add_train(steps, add_data(steps)))
 
     return {"data": data, "train": train, "evaluate": evaluation, "full": full}[pipeline]

@@ -19,8 +19,10 @@ from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import Resources
+from zoetrope.infra.references import digest_json
 from zoetrope.model.stages import CONFIGS, autoencoder_training_names, stage_names
 from zoetrope.model.training.config import StageConfig
+from zoetrope.pipelines.cluster_config import ClusterConfig
 from zoetrope.pipelines.recipe_file import Places, apply_overrides, merge, read_layers, read_yaml, validate
 from zoetrope.pipelines.step_table import STEPS, TRAIN_STEPS
 
@@ -54,6 +56,7 @@ class Recipe(StrictModel):
         budget_usd: the most a run may cost, at the price sheet; checked by the gate.
         prices: name of the price sheet; empty takes the newest valid one.
         resources: what is allocated to each step; `default` stands for all that are not named.
+        cluster: how the steps run on Kubernetes; nothing there changes a result.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -72,6 +75,7 @@ class Recipe(StrictModel):
     budget_usd: Decimal = Field(gt=0)
     prices: str = ""
     resources: dict[str, Resources]
+    cluster: ClusterConfig = ClusterConfig()
 
     @field_validator("resources")
     @classmethod
@@ -100,6 +104,11 @@ class Recipe(StrictModel):
         return given
 
 
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe."""
+    return digest_json(recipe.model_dump(mode="json"))
+
+
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of that name or file, with its named trainings read and the overrides applied.
 
@@ -112,7 +121,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         _expand(layer, where)
         values, places = merge(values, layer), places | where
         # Completed layer by layer: a key that is changed above does not reset its neighbours to their defaults.
-        values = validate(Recipe, values, places).model_dump(mode="json")
+        # But `resources` stay as written, so that `default` can still be changed for all steps at once.
+        written = values.get("resources")
+        values = validate(Recipe, values, places).model_dump(mode="json") | {"resources": written}
     places |= apply_overrides(values, overrides)
     _expand(values, places)
     return validate(Recipe, values, places)

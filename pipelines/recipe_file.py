@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +43,12 @@ def find_recipe(name: str) -> Path:
 
 
 def read_layers(name: str) -> list[Layer]:
-    """The recipe's own mapping, below it that of the recipe that it extends; the lowest first."""
+    """The recipe's own mapping, below it that of the recipe that it extends; the lowest first.
+
+    A name that begins with `{` is a whole recipe as JSON: what a pipeline was compiled for from a file.
+    """
+    if name.lstrip().startswith("{"):
+        return [(_inline(name), {})]
     path = find_recipe(name)
     values, places = read_yaml(path)
     parent = values.pop("extends", None)
@@ -55,6 +61,14 @@ def read_layers(name: str) -> list[Layer]:
             f"{places[('extends',)]}: {base.name} extends another recipe", "extend a recipe that is complete"
         )
     return [(below, places_below), (values, places)]
+
+
+def _inline(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ZoetropeError(f"the recipe is not JSON: {error}", "compile the pipeline again") from error
+    return dict(values)
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:

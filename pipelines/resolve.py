@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import Job
+from zoetrope.pipelines.cluster_run import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.code_digest import code_digest
-from zoetrope.pipelines.recipe import Recipe, load_recipe
+from zoetrope.pipelines.inputs import RunInputs, resolved
+from zoetrope.pipelines.recipe import Recipe, recipe_digest
 from zoetrope.pipelines.step_table import STEPS
 
 
@@ -46,11 +48,6 @@ def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
         **stages,
         "promote": promote,
     }
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    """SHA-256 of the resolved recipe."""
-    return digest_json(recipe.model_dump(mode="json"))
 
 
 def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
@@ -133,14 +130,23 @@ def file_fingerprint(paths: Mapping[str, Path]) -> str:
     return digest_json(digests)
 
 
-def resolve(recipe: str, overrides: Sequence[str] | str, settings: Settings) -> tuple[str, ...]:
-    """The work of the `resolve` task: job strings in the order of `STEPS`.
+def resolve(recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInputs | None = None) -> tuple[str, ...]:
+    """The work of the `resolve` task.
 
     Args:
-        recipe: name of a recipe or path of a recipe file.
-        overrides: `path=value`, one per line or as a list.
+        recipe: name of a recipe, path of a recipe file, or a whole recipe as JSON.
+        inputs: what was filled in.
         settings: of the process.
+        run: what a run on a cluster was given beside; None on this machine, where the command line knows it.
+
+    Returns:
+        Job strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
+        (empty where it makes one).
     """
-    lines = overrides.splitlines() if isinstance(overrides, str) else overrides
-    jobs = resolve_jobs(load_recipe(recipe, [line for line in lines if line.strip()]), settings)
-    return tuple(jobs[name].text() for name in STEPS)
+    known = resolved(recipe, inputs)
+    jobs = resolve_jobs(known, settings)
+    dataset = ""
+    if run is not None:
+        dataset = begin_cluster_run(known, inputs, settings, run)
+        jobs = {name: job.model_copy(update={"image": run.image_of(name)}) for name, job in jobs.items()}
+    return (*(jobs[name].text() for name in STEPS), dataset)

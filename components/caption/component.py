@@ -8,9 +8,9 @@ from zoetrope.components.images import CORE
 
 
 @dsl.component(base_image=CORE, install_kfp_package=False)
-def caption(job: str, clips: str, sources: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
-    "Outputs", [("product", str), ("record", str)]
-):
+def caption(
+    job: str, clips: str, sources: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]
+) -> NamedTuple("Outputs", [("product", str), ("record", str)]):
     """Gives every clip its caption and its split.
 
     Args:
@@ -18,6 +18,7 @@ def caption(job: str, clips: str, sources: str, page: dsl.Output[dsl.HTML]) -> N
         clips: reference to what `curate` made.
         sources: reference to what `ingest` made.
         page: the result as HTML.
+        metrics: its numbers.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -32,5 +33,6 @@ def caption(job: str, clips: str, sources: str, page: dsl.Output[dsl.HTML]) -> N
         job,
         lambda config, context: work(CaptionConfig.model_validate(config), clips, sources, context),
         inputs,
-        page.path,
+        page,
+        metrics,
     )

@@ -8,7 +8,7 @@ from zoetrope.components.images import CORE
 
 
 @dsl.component(base_image=CORE, install_kfp_package=False)
-def curate(job: str, sources: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+def curate(job: str, sources: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]) -> NamedTuple(
     "Outputs", [("product", str), ("record", str)]
 ):
     """Cuts videos into shots, scores them and keeps the good ones.
@@ -17,6 +17,7 @@ def curate(job: str, sources: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
         job: the step's configuration and code digest, made by `resolve`.
         sources: reference to what `ingest` made.
         page: the result as HTML.
+        metrics: its numbers.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -31,5 +32,6 @@ def curate(job: str, sources: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
         job,
         lambda config, context: work(CurateConfig.model_validate(config), sources, context),
         inputs,
-        page.path,
+        page,
+        metrics,
     )

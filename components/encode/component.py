@@ -4,13 +4,18 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from zoetrope.components.images import TRAIN
+from zoetrope.components.images import CORE
 
 
-@dsl.component(base_image=TRAIN, install_kfp_package=False)
-def encode(job: str, captions: str, autoencoder: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
-    "Outputs", [("product", str), ("record", str)]
-):
+@dsl.component(base_image=CORE, install_kfp_package=False)
+def encode(
+    job: str,
+    captions: str,
+    autoencoder: str,
+    page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    version: dsl.Output[dsl.Dataset],
+) -> NamedTuple("Outputs", [("product", str), ("record", str)]):
     """Encodes clips and captions into the shards of a dataset version.
 
     Args:
@@ -18,6 +23,8 @@ def encode(job: str, captions: str, autoencoder: str, page: dsl.Output[dsl.HTML]
         captions: reference to what `caption` made.
         autoencoder: reference to what `autoencoder` made.
         page: the result as HTML.
+        metrics: its numbers.
+        version: the manifest and the files that `zoetrope data adopt` commits.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -32,5 +39,7 @@ def encode(job: str, captions: str, autoencoder: str, page: dsl.Output[dsl.HTML]
         job,
         lambda config, context: work(EncodeConfig.model_validate(config), captions, autoencoder, context),
         inputs,
-        page.path,
+        page,
+        metrics,
+        files=version,
     )

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from zoetrope.components.images import TRAIN
+from zoetrope.components.images import EVALUATE
 
 
-@dsl.component(base_image=TRAIN, install_kfp_package=False)
-def evaluate(job: str, videos: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+@dsl.component(base_image=EVALUATE, install_kfp_package=False)
+def evaluate(job: str, videos: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]) -> NamedTuple(
     "Outputs", [("product", str), ("record", str)]
 ):
     """Scores generated videos and the held-out loss.
@@ -17,6 +17,7 @@ def evaluate(job: str, videos: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
         job: the step's configuration and code digest, made by `resolve`.
         videos: reference to what `generate` made.
         page: the result as HTML.
+        metrics: its numbers.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -31,5 +32,6 @@ def evaluate(job: str, videos: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
         job,
         lambda config, context: work(EvaluateConfig.model_validate(config), videos, context),
         inputs,
-        page.path,
+        page,
+        metrics,
     )

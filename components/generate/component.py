@@ -8,7 +8,7 @@ from zoetrope.components.images import TRAIN
 
 
 @dsl.component(base_image=TRAIN, install_kfp_package=False)
-def generate(job: str, checkpoint: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+def generate(job: str, checkpoint: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]) -> NamedTuple(
     "Outputs", [("product", str), ("record", str)]
 ):
     """Generates videos for held-out prompts.
@@ -17,6 +17,7 @@ def generate(job: str, checkpoint: str, page: dsl.Output[dsl.HTML]) -> NamedTupl
         job: the step's configuration and code digest, made by `resolve`.
         checkpoint: reference to a checkpoint.
         page: the result as HTML.
+        metrics: its numbers.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -31,5 +32,6 @@ def generate(job: str, checkpoint: str, page: dsl.Output[dsl.HTML]) -> NamedTupl
         job,
         lambda config, context: work(GenerateConfig.model_validate(config), checkpoint, context),
         inputs,
-        page.path,
+        page,
+        metrics,
     )

@@ -8,12 +8,15 @@ from zoetrope.components.images import CORE
 
 
 @dsl.component(base_image=CORE, install_kfp_package=False)
-def ingest(job: str, page: dsl.Output[dsl.HTML]) -> NamedTuple("Outputs", [("product", str), ("record", str)]):
+def ingest(job: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]) -> NamedTuple(
+    "Outputs", [("product", str), ("record", str)]
+):
     """Reads raw video, checks every file and lists the usable ones.
 
     Args:
         job: the step's configuration and code digest, made by `resolve`.
         page: the result as HTML.
+        metrics: its numbers.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -27,4 +30,4 @@ def ingest(job: str, page: dsl.Output[dsl.HTML]) -> NamedTuple("Outputs", [("pro
         source = SourceConfig.model_validate(config["source"])
         return work(IngestConfig.model_validate(config["ingest"]), source, context)
 
-    return execute_job(job, run, {}, page.path)
+    return execute_job(job, run, {}, page, metrics)

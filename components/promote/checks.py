@@ -24,6 +24,11 @@ class Check:
     detail: str
 
 
+def check_requested(config: PromoteConfig) -> Check:
+    """Somebody wants the checkpoint promoted."""
+    return Check("requested", config.requested, "asked for" if config.requested else "not asked for by this run")
+
+
 def check_scores(scores: Mapping[str, Any]) -> Check:
     """There is a headline score, and every score is a finite number."""
     values: Mapping[str, Any] = scores["scores"]

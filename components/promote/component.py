@@ -13,6 +13,7 @@ def promote(
     checkpoint: str,
     scores: str,
     page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
     ingest: str = "",
     curate: str = "",
     caption: str = "",
@@ -31,6 +32,7 @@ def promote(
         checkpoint: reference to a checkpoint.
         scores: reference to what `evaluate` made.
         page: the result as HTML.
+        metrics: its numbers.
         ingest: record of that step, like the following; empty where it did not take part.
         curate: record.
         caption: record.
@@ -67,4 +69,4 @@ def promote(
     def run(config, context):
         return work(PromoteConfig.model_validate(config), checkpoint, scores, list(records.values()), context)
 
-    return execute_job(job, run, {"checkpoint": checkpoint, "scores": scores, **records}, page.path)
+    return execute_job(job, run, {"checkpoint": checkpoint, "scores": scores, **records}, page, metrics)

@@ -18,6 +18,7 @@ class PromoteConfig(StrictModel):
         budget_usd: most that the run may have cost; None for no limit.
         refused_rights: values of the dataset's `rights` that are refused.
         registry_uri: MLflow URI of the registry; empty means the run's tracking URI.
+        requested: whether a promotion was asked for; without, the checkpoint is registered and stays candidate.
     """
 
     model: str = Field(default="zoetrope", pattern=r"^[A-Za-z0-9._-]+$")
@@ -25,3 +26,4 @@ class PromoteConfig(StrictModel):
     budget_usd: Decimal | None = Field(default=None, ge=0)
     refused_rights: tuple[str, ...] = ("", "unknown", "none")
     registry_uri: str = ""
+    requested: bool = True

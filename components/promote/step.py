@@ -13,6 +13,7 @@ from zoetrope.components.promote.checks import (
     check_champion,
     check_gates,
     check_lineage,
+    check_requested,
     check_rights,
     check_scores,
 )
@@ -75,6 +76,7 @@ def promote(
         check_gates(made_by, dataset),
         check_budget(spent, unpriced, config.budget_usd),
         check_rights(dataset.get("rights", ""), dataset.get("licence", ""), config),
+        check_requested(config),
     ]
     previous = _decide(registry, version, champion, checks)
     return _result(context, registry, version, checks, previous, spent)

@@ -11,6 +11,7 @@ from zoetrope.components.images import CORE
 def report(
     job: str,
     page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
     ingest: str = "",
     curate: str = "",
     caption: str = "",
@@ -28,6 +29,7 @@ def report(
     Args:
         job: the step's configuration and code digest, made by `resolve`.
         page: the result as HTML.
+        metrics: its numbers.
         ingest: record of that step, like the following; empty where it did not take part.
         curate: record.
         caption: record.
@@ -68,4 +70,4 @@ def report(
         known = with_facts(ReportConfig.model_validate(config), records, context)
         return work(known, list(records.values()), context)
 
-    return execute_job(job, run, {**records}, page.path)
+    return execute_job(job, run, {**records}, page, metrics)

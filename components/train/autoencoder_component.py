@@ -4,19 +4,33 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from zoetrope.components.images import TRAIN
+from zoetrope.components.images import CORE
 
 
-@dsl.component(base_image=TRAIN, install_kfp_package=False)
-def autoencoder(job: str, captions: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
-    "Outputs", [("product", str), ("record", str)]
-):
+# This pod only launches a job, so it asks for nothing: what is set on the task goes to the job's pods.
+@dsl.component(
+    base_image=CORE,
+    install_kfp_package=False,
+    task_config_passthroughs=[
+        dsl.TaskConfigField.RESOURCES,
+        dsl.TaskConfigField.KUBERNETES_TOLERATIONS,
+        dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR,
+        dsl.TaskConfigField.KUBERNETES_AFFINITY,
+        dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.ENV, apply_to_task=True),
+        dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.KUBERNETES_VOLUMES, apply_to_task=True),
+    ],
+)
+def autoencoder(
+    job: str, captions: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics], task_config: dsl.TaskConfig
+) -> NamedTuple("Outputs", [("product", str), ("record", str)]):
     """Trains the video autoencoder on the clips.
 
     Args:
         job: the step's configuration and code digest, made by `resolve`.
         captions: reference to what `caption` made.
         page: the result as HTML.
+        metrics: its numbers.
+        task_config: what was set on this task for the pods of its job; empty outside a cluster.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -31,5 +45,7 @@ def autoencoder(job: str, captions: str, page: dsl.Output[dsl.HTML]) -> NamedTup
         job,
         lambda config, context: work(AutoencoderStepConfig.model_validate(config), captions, context),
         inputs,
-        page.path,
+        page,
+        metrics,
+        task_config,
     )

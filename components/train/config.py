@@ -87,11 +87,13 @@ class ModelConfig(StrictModel):
         flow: the flow.
         pretrained: file of first weights for the first stage (.safetensors of FLUX.1 in either layout, or of
             Open-Sora 2.0); empty starts from random weights.
+        workers: training processes with one thread each; results depend on their number.
     """
 
     mmdit: MMDiTConfig = MMDiTConfig.nano()
     flow: FlowConfig = FlowConfig()
     pretrained: str = ""
+    workers: int = Field(default=WORKERS, ge=1)
 
 
 class TrainStageConfig(ModelConfig):
@@ -100,12 +102,10 @@ class TrainStageConfig(ModelConfig):
     Attributes:
         name: of the stage in the pipeline, e.g. `stage_1`.
         stage: the loop and its data.
-        workers: training processes with one thread each.
     """
 
     name: str = Field(default="stage_1", min_length=1)
     stage: StageConfig
-    workers: int = Field(default=WORKERS, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -21,7 +21,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement
 from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps import StepContext, StepResult
+from zoetrope.infra.steps import StepContext, StepResult, tracking_environment
 from zoetrope.infra.store import Store, get_json, put_file_content, put_json
 from zoetrope.model.data.loader import reference_names
 
@@ -181,7 +181,7 @@ def _run(
 
 def _launch(job: TrainingJob, workers: int, context: StepContext) -> None:
     if job.mirror:
-        placement = Placement.model_validate(Settings().placements.get(context.step, {}))
+        placement = context.placement or Placement()
         require_world(workers, placement, context.step)
         app = pods_app(context.step, job.store, job.put(), placement.nodes)
     else:
@@ -189,7 +189,7 @@ def _launch(job: TrainingJob, workers: int, context: StepContext) -> None:
     failure = context.store.uri(job.failure)
     context.store.delete(failure)
     try:
-        launch.run_app(app, context, digest=job.digest, result=job.result)
+        launch.run_app(app, context, environment=tracking_environment(context), digest=job.digest, result=job.result)
     except ZoetropeError as error:
         if not context.store.exists(failure):
             raise

@@ -4,13 +4,30 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from zoetrope.components.images import TRAIN
+from zoetrope.components.images import CORE
 
 
-@dsl.component(base_image=TRAIN, install_kfp_package=False)
-def train_stage(job: str, dataset: str, parent: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
-    "Outputs", [("product", str), ("record", str)]
-):
+# This pod only launches a job, so it asks for nothing: what is set on the task goes to the job's pods.
+@dsl.component(
+    base_image=CORE,
+    install_kfp_package=False,
+    task_config_passthroughs=[
+        dsl.TaskConfigField.RESOURCES,
+        dsl.TaskConfigField.KUBERNETES_TOLERATIONS,
+        dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR,
+        dsl.TaskConfigField.KUBERNETES_AFFINITY,
+        dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.ENV, apply_to_task=True),
+        dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.KUBERNETES_VOLUMES, apply_to_task=True),
+    ],
+)
+def train_stage(
+    job: str,
+    dataset: str,
+    parent: str,
+    page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    task_config: dsl.TaskConfig,
+) -> NamedTuple("Outputs", [("product", str), ("record", str)]):
     """Trains one stage of the video model.
 
     Args:
@@ -18,6 +35,8 @@ def train_stage(job: str, dataset: str, parent: str, page: dsl.Output[dsl.HTML])
         dataset: reference to a dataset version.
         parent: reference to the checkpoint to start from; empty starts anew.
         page: the result as HTML.
+        metrics: its numbers.
+        task_config: what was set on this task for the pods of its job; empty outside a cluster.
 
     Returns:
         product: reference to the manifest of what was made.
@@ -32,5 +51,7 @@ def train_stage(job: str, dataset: str, parent: str, page: dsl.Output[dsl.HTML])
         job,
         lambda config, context: work(TrainStageConfig.model_validate(config), dataset, parent, context),
         inputs,
-        page.path,
+        page,
+        metrics,
+        task_config,
     )

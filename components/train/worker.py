@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import get_json, put_file_content
+from zoetrope.infra.tracking.live import live_metrics
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
 from zoetrope.model.data.loader import LatentDataset
@@ -77,12 +78,6 @@ class Stop:
             raise SystemExit(EXIT_RETRYABLE)
 
 
-@contextmanager
-def tracking(context: StepContext) -> Iterator[None]:
-    """Around the work of the first worker of a pod: whoever sends the metrics of its outbox on starts here."""
-    yield
-
-
 def train(job: TrainingJob) -> None:
     """Trains what the job says; the first worker stores weights and result."""
     context = job.context(job.open_store())
@@ -90,7 +85,7 @@ def train(job: TrainingJob) -> None:
     if job.mirror:
         stop.listen()
         context.work.mkdir(parents=True, exist_ok=True)
-    with join_workers(THREADS) as workers, tracking(context) if workers.first else nullcontext():
+    with join_workers(THREADS) as workers, live_metrics(context) if workers.first else nullcontext():
         mirror = StoreMirror(context.store, job.mirror) if job.mirror else None
         resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop if job.mirror else None)
         work = _autoencoder if job.kind == "autoencoder" else _stage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,20 +28,39 @@ _SETTINGS = {
 }
 
 
-class GitRepository:
-    """Commands on one repository."""
+class GitError(ZoetropeError):
+    """A git command failed.
 
-    def __init__(self, directory: Path) -> None:
+    Attributes:
+        said: all that it said on standard error.
+    """
+
+    def __init__(self, headline: str, hint: str, said: str) -> None:
+        super().__init__(headline, hint)
+        self.said = said
+
+
+class GitRepository:
+    """Commands on one repository.
+
+    Args:
+        directory: its working tree, or itself where it is bare.
+        environment: variables for git beside the caller's own, such as a login.
+    """
+
+    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
+        self._environment = dict(environment or {})
 
     def run(self, *arguments: str) -> str:
-        """Runs `git ARGUMENTS` in the repository and returns what it prints; ZoetropeError where it fails."""
+        """Runs `git ARGUMENTS` in the repository and returns what it prints; GitError where it fails."""
         done = self._call(*arguments)
         if done.returncode:
-            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            raise ZoetropeError(
+            reason = _reason(done.stderr) or f"exit code {done.returncode}"
+            raise GitError(
                 f"dataset registry {self.directory}: `git {arguments[0]}` failed: {reason}",
                 f"look at it with `git -C {self.directory} status`",
+                said=done.stderr,
             )
         return done.stdout
 
@@ -81,7 +101,7 @@ class GitRepository:
             return subprocess.run(
                 ["git", *settings, *arguments],
                 cwd=self.directory,
-                env=_environment(),
+                env=_environment() | self._environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -89,6 +109,13 @@ class GitRepository:
             )
         except FileNotFoundError as error:
             raise ZoetropeError("dataset registry: the program `git` is not there", "install git") from error
+
+
+def _reason(said: str) -> str:
+    """The line that says why: git's own fault where there is one, not the advice that follows it."""
+    lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
+    faults = [line for line in lines if line.startswith(("fatal:", "error:")) or "[rejected]" in line]
+    return (faults or lines or [""])[-1]
 
 
 def _environment() -> dict[str, str]:

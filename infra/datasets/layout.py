@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoetrope.infra.references import canonical_json
 from zoetrope.infra.store import Store
 
 REMOTE = "dvc"  # key below the store's root where the DVC remote lies
@@ -39,6 +40,27 @@ def tracking_file(md5: str, shards: Sequence[Mapping[str, Any]]) -> bytes:
     size = sum(int(shard["bytes"]) for shard in shards)
     fields = f"md5: {md5}", f"size: {size}", f"nfiles: {len(shards)}", "hash: md5", f"path: {SHARDS}"
     return ("outs:\n- " + "\n  ".join(fields) + "\n").encode()
+
+
+def folder(manifest: Mapping[str, Any]) -> str:
+    """Where a dataset's files lie in the registry."""
+    return f"datasets/{manifest['name']}"
+
+
+def registry_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """What a version of this dataset puts into the registry, as far as the manifest alone says it.
+
+    The index, which is read from the store, and DVC's own settings come on top when the version is adopted.
+
+    Returns:
+        Relative path -> content: the manifest, `shards.dvc` and the `.gitignore` beside it.
+    """
+    md5, _ = directory_object(manifest["shards"])
+    return {
+        f"{folder(manifest)}/.gitignore": f"/{SHARDS}\n".encode(),
+        f"{folder(manifest)}/{SHARDS}.dvc": tracking_file(md5, manifest["shards"]),
+        f"{folder(manifest)}/manifest.json": canonical_json(manifest),
+    }
 
 
 def repository_files(directory: Path, store: Store) -> dict[str, bytes]:

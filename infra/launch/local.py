@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import re
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import psutil
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.launch.tails import cause, quoted, telling_lines
 
 if TYPE_CHECKING:
     from torchx.schedulers.local_scheduler import LocalScheduler
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 SCHEDULER = "local_cwd"
 POLL_SECONDS = 0.2
 EXIT_TERMINATED = 143  # 128 + SIGTERM
-TAIL_LINES = 20
 TAIL_BYTES = 65536
-# torchrun marks its workers' lines `[default0]:` or `[0]:`; its own summary comes after them and hides the cause.
-_WORKER_LINE = re.compile(r"\[[a-z_]*\d+\]:")
-# The last line of a traceback, behind the marks of torchrun (`[1]:`) and of PyTorch (`[rank1]:`).
-_CAUSE = re.compile(r"(?:\[[a-z_]*\d+\]:\s?)*(?P<cause>[A-Za-z_][\w.]*(?:Error|Exception): .+)")
 
 
 def run_local(app: AppDef, log_directory: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -59,7 +54,7 @@ def run_local(app: AppDef, log_directory: Path, environment: Mapping[str, str] |
     log_directory.mkdir(parents=True, exist_ok=True)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     scheduler = _quiet_scheduler()
-    with _interruptible(), Runner("zoetrope", {SCHEDULER: lambda *_, **__: scheduler}) as runner:
+    with interruptible(), Runner("zoetrope", {SCHEDULER: lambda *_, **__: scheduler}) as runner:
         try:
             handle = runner.run(app, SCHEDULER, cfg={"log_dir": str(log_directory)})
             status = runner.wait(handle, wait_interval=POLL_SECONDS)
@@ -84,7 +79,7 @@ def _quiet_scheduler() -> LocalScheduler:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Turns a SIGTERM that would end this process on the spot into an exception, so that children are ended."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -123,10 +118,8 @@ def _failure(app: AppDef, log_directory: Path, app_id: str) -> ZoetropeError:
                 lines = _tail(log) or _tail(Path(replica["stdout"]))
                 return ZoetropeError(
                     f"{app.name}: replica {replica['replica_id']} of {role} {_ending(replica['exitcode'])}"
-                    + _cause(lines),
-                    "the end of its log:\n     "
-                    + "\n     ".join(lines or ["(it wrote nothing)"])
-                    + f"\n  -> all: {log.parent}",
+                    + cause(lines),
+                    quoted(lines) + f"\n  -> all: {log.parent}",
                 )
     return ZoetropeError(f"{app.name}: the job was ended from outside", f"its logs: {folder}", retryable=True)
 
@@ -138,16 +131,8 @@ def _ending(exit_code: int) -> str:
     return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def _cause(lines: list[str]) -> str:
-    """The first exception that the lines show: when one rank fails, the others only lose their peer."""
-    found = next((match for line in lines if (match := _CAUSE.match(line))), None)
-    return f": {found['cause'][:200]}" if found else ""
-
-
 def _tail(path: Path) -> list[str]:
     """The last lines of a log; of a torchrun log the last lines of its workers."""
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = [line.rstrip() for line in stream.read().decode(errors="replace").splitlines() if line.strip()]
-    workers = [line for line in lines if _WORKER_LINE.match(line) and not line.endswith("]:")]
-    return (workers or lines)[-TAIL_LINES:]
+        return telling_lines(stream.read().decode(errors="replace").splitlines())

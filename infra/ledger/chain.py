@@ -47,12 +47,19 @@ class LedgerChain:
                 "another process runs the same step of the same run; wait for it or start a new run",
             )
 
-    def allocate(self, resources: Resources, price_sheet: str = "") -> None:
-        """Says what the step holds from now on; `price_sheet` names the sheet in force, if one was chosen."""
+    def allocate(self, resources: Resources, price_sheet: str = "", pod: str = "") -> None:
+        """Says what the step holds from now on.
+
+        Args:
+            resources: what is set aside for it.
+            price_sheet: name of the sheet in force, if one was chosen.
+            pod: name of the pod that the step runs in; the pod's own chain, once collected, takes this one's place.
+        """
         with self._lock:
             if self._events:
                 raise ZoetropeError("ledger: a chain holds one allocation", "start a new attempt for another one")
-            self._append("allocation", {"resources": resources.model_dump(), "price_sheet": price_sheet})
+            body = {"resources": resources.model_dump(), "price_sheet": price_sheet}
+            self._append("allocation", {**body, "pod": pod} if pod else body)
 
     def usage(self, cpu_seconds: float, peak_memory_bytes: int) -> None:
         """Heartbeat: the step still holds its allocation; totals of what it used until now."""

@@ -25,6 +25,12 @@ class LedgerEntry:
         peak_memory_bytes: most resident memory.
         price_sheet: name of the sheet in force when it was allocated; empty when none was chosen.
         reason: why it failed; empty otherwise.
+        source: who wrote it down: the `step` itself, or a collector that looked at the `pod`.
+        pod: name of the pod; empty outside a cluster.
+        role: what the pod was there for: `step`, `driver` (KFP's own), `job` (a node of a TrainJob); empty outside.
+        job: name of the TrainJob that the pod belongs to; empty for others.
+        node_type: type of the machine, as its cloud calls it; empty where the node does not say.
+        queued_seconds: from the pod's creation until it had a node; not billed.
     """
 
     run_id: str
@@ -38,6 +44,12 @@ class LedgerEntry:
     peak_memory_bytes: int = 0
     price_sheet: str = ""
     reason: str = ""
+    source: Literal["step", "pod"] = "step"
+    pod: str = ""
+    role: str = ""
+    job: str = ""
+    node_type: str = ""
+    queued_seconds: float = 0.0
 
 
 def entry_of(run_id: str, step: str, attempt: int, events: list[Event]) -> LedgerEntry:
@@ -55,4 +67,10 @@ def entry_of(run_id: str, step: str, attempt: int, events: list[Event]) -> Ledge
         peak_memory_bytes=last.body.get("peak_memory_bytes", 0),
         price_sheet=first.body.get("price_sheet", ""),
         reason=last.body.get("reason", ""),
+        source="pod" if "pod_uid" in first.body else "step",
+        **{
+            name: first.body[name]
+            for name in ("pod", "role", "job", "node_type", "queued_seconds")
+            if name in first.body
+        },
     )

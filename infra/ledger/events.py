@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import canonical_json, digest_json
+from zoetrope.infra.store import Store
 
-EventKind = Literal["allocation", "usage", "outcome"]
+EventKind = Literal["allocation", "usage", "outcome", "reserved", "settled"]
+READ_ATTEMPTS = 20
 FIRST_PREVIOUS = "0" * 64
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -51,12 +53,19 @@ class Event(StrictModel):
 
 def chain_key(run_id: str, step: str, attempt: int) -> str:
     """Where a chain lies; raises ZoetropeError for names that are no file names."""
-    for name in (run_id, step):
-        if not _NAME.fullmatch(name):
-            raise ZoetropeError(
-                f"ledger: {name!r} cannot name a run or a step", "use letters, digits, dots, '_' and '-'"
-            )
-    return f"ledger/{run_id}/{step}.{attempt}.jsonl"
+    return f"{run_folder(run_id)}{checked_name(step)}.{attempt}.jsonl"
+
+
+def run_folder(run_id: str) -> str:
+    """Begin of the keys of all chains of a run."""
+    return f"ledger/{checked_name(run_id)}/"
+
+
+def checked_name(name: str) -> str:
+    """`name`, when it can be part of a key; raises ZoetropeError otherwise."""
+    if not _NAME.fullmatch(name):
+        raise ZoetropeError(f"ledger: {name!r} cannot name a run or a step", "use letters, digits, dots, '_' and '-'")
+    return name
 
 
 def write_chain(events: list[Event]) -> bytes:
@@ -64,8 +73,14 @@ def write_chain(events: list[Event]) -> bytes:
     return b"".join(canonical_json(event.model_dump()) + b"\n" for event in events)
 
 
-def read_chain(data: bytes, place: str) -> list[Event]:
-    """Reads a chain and checks every link; `place` (its URI) is named, with the line, when one is broken."""
+def read_chain(data: bytes, place: str, first: EventKind = "allocation") -> list[Event]:
+    """Reads a chain and checks every link; `place` (its URI) is named, with the line, when one is broken.
+
+    Args:
+        data: the stored form.
+        place: URI, for the message.
+        first: kind that the chain has to begin with.
+    """
     events: list[Event] = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
@@ -79,9 +94,41 @@ def read_chain(data: bytes, place: str) -> list[Event]:
         if event.hash != digest_json(fields):
             raise _broken(place, number, "was changed after it was written")
         events.append(event)
-    if not events or events[0].kind != "allocation":
-        raise _broken(place, 1, "does not begin with an allocation")
+    if not events or events[0].kind != first:
+        article = "an" if first == "allocation" else "a"
+        raise _broken(place, 1, f"does not begin with {article} {first}")
     return events
+
+
+def read_folder(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, bytes]:
+    """Objects below `prefix` whose key matches `pattern` wholly: key -> content.
+
+    Writers replace a chain by a longer one under another key and then delete the shorter one; where that happens
+    between listing and reading, the folder is read again, so that what is returned misses no chain.
+    """
+    for _ in range(READ_ATTEMPTS):
+        keys = [uri.removeprefix(store.root + "/") for uri in store.list(prefix)]
+        found = {key: read_if_there(store, key) for key in keys if pattern.fullmatch(key)}
+        whole = {key: data for key, data in found.items() if data is not None}
+        if len(whole) == len(found):
+            return whole
+    raise ZoetropeError(f"ledger: {store.uri(prefix)} changes while it is read", "try again", retryable=True)
+
+
+def read_if_there(store: Store, key: str) -> bytes | None:
+    """The object's content, or None when it was deleted since it was listed."""
+    uri = store.uri(key)
+    try:
+        return store.read(uri)
+    except ZoetropeError:
+        if not store.exists(uri):
+            return None
+    try:
+        return store.read(uri)  # a slow observer wrote it again between the two calls
+    except ZoetropeError:
+        if not store.exists(uri):
+            return None
+        raise
 
 
 def _broken(place: str, number: int, reason: str) -> ZoetropeError:

@@ -7,10 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoetrope.infra.references import Reference
 from zoetrope.infra.store import Store
+
+if TYPE_CHECKING:
+    from zoetrope.infra.launch.placement import Placement
 
 
 @dataclass
@@ -26,6 +29,7 @@ class StepContext:
         attempt: 1 for the first try of this step in this run.
         resume: folder that outlives a killed attempt and is the same for equal configuration, inputs and code;
             work that continues (training state) lies here, and it is removed when the step ends well.
+        placement: where the step's job runs on a cluster; None where jobs run on this machine.
         key: digest of the step, its configuration, inputs and code; empty where nobody computed it.
     """
 
@@ -36,6 +40,7 @@ class StepContext:
     run_id: str = "local"
     attempt: int = 1
     resume: Path | None = None
+    placement: Placement | None = None
     key: str = ""
 
     @property
@@ -79,6 +84,7 @@ class StepResult:
         artifacts: name -> object worth keeping with the MLflow run (a video, a contact sheet, a table).
         gates: one dict per Great Expectations gate: {name, success, statistics, docs (URI), failures}.
         page: HTML fragment that shows the result in the Kubeflow UI and in the report; empty for none.
+        files: relative path -> content of small files that shall lie beside the page in the Kubeflow UI.
     """
 
     product: Reference
@@ -88,3 +94,4 @@ class StepResult:
     artifacts: dict[str, Reference] = field(default_factory=dict)
     gates: list[dict[str, Any]] = field(default_factory=list)
     page: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)

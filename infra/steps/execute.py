@@ -20,7 +20,9 @@ from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps.cluster import ClusterRun
 from zoetrope.infra.steps.context import StepContext, StepResult
+from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store import Store, open_store, put_json
 from zoetrope.infra.store.local import disk_full
@@ -28,7 +30,10 @@ from zoetrope.infra.store.local import disk_full
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zoetrope.infra.launch.placement import Placement
+
 EXIT_TERMINATED = 143  # 128 + SIGTERM
+LAUNCHER = Resources(cpu=0.05, memory_gb=0.25)
 
 Work = Callable[[StepContext], StepResult]
 
@@ -40,7 +45,8 @@ def execute(
     config: str,
     inputs: Mapping[str, str] | None = None,
     code: str = "",
-    page_path: str = "",
+    outputs: Outputs | None = None,
+    placement: Placement | None = None,
 ) -> tuple[str, str]:
     """Runs `work` as one attempt of `step` and returns (product reference, record reference).
 
@@ -50,13 +56,18 @@ def execute(
         config: the step's resolved configuration as JSON; part of the record.
         inputs: name -> reference string of what the step reads; part of the record.
         code: digest of the code that runs.
-        page_path: where KFP wants the HTML page; empty outside KFP.
+        outputs: artifacts of KFP; None outside KFP.
+        placement: where the step's job runs on a cluster.
 
     A `ZoetropeError` ends the process with its exit code and one message on standard error; the same message lies
-    in the run directory (`failure.json`) for whoever started the process.
+    in the run directory (`failure.json`) for whoever started the process. On a cluster a failure for good is a
+    verdict: KFP's next automatic retry ends at once with the same message.
     """
     settings = Settings()
     store = open_store(settings.store)
+    cluster = ClusterRun(settings, store) if settings.cluster else None
+    if cluster is not None:
+        cluster.refuse_known_failure(step)
     directory = settings.run_directory
     if directory is None:
         raise ZoetropeError(
@@ -72,27 +83,29 @@ def execute(
         run_id=settings.run_id,
         attempt=attempt,
         resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
+        placement=placement,
         key=key,
     )
-    resources = Resources(**settings.resources.get(step, {}))
+    # The pods of a job are collected by themselves; the one that launches it holds next to nothing.
+    resources = LAUNCHER if placement is not None else Resources(**settings.resources.get(step, {}))
     chain = LedgerChain(store, settings.run_id, step, attempt)
     started = time.time()
     try:
         with _scratch(context), _terminate_as_exit():
-            chain.allocate(resources)
+            chain.allocate(resources, pod=settings.pod)
             context.event("started", attempt=attempt)
             with UsageMonitor(chain.usage) as monitor:
                 result = work(context)
             chain.usage(monitor.cpu_seconds, monitor.peak_memory_bytes)
             chain.outcome("succeeded")
     except BaseException as error:  # noqa: BLE001 - re-raised, or ended with its exit code, by _fail
-        _fail(context, chain, error)
+        _fail(context, chain, error, cluster)
     record = _record(settings, store, context, result, monitor, started)
     record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "code": code}
     reference = put_json(store, record)
-    if page_path:
-        Path(page_path).parent.mkdir(parents=True, exist_ok=True)
-        Path(page_path).write_text(_page(step, result), encoding="utf-8")
+    links = cluster.finished(context, record, str(reference)) if cluster is not None else {}
+    if outputs is not None:
+        outputs.write(step, result, links)
     context.event(
         "finished", record=str(reference), product=str(result.product), key_figure=result.key_figure,
         seconds=record["seconds"], cost_usd=record["cost_usd"],
@@ -135,7 +148,7 @@ def _record(
         "parameters": result.parameters,
         "artifacts": {name: str(reference) for name, reference in sorted(result.artifacts.items())},
         "gates": result.gates,
-        "page": "" if result.page.startswith("<!doctype") else result.page,
+        "page": "" if result.page.startswith(DOCUMENT) else result.page,
     }
 
 
@@ -162,7 +175,7 @@ def _terminate_as_exit() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoReturn:
+def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluster: ClusterRun | None) -> NoReturn:
     """Notes the failure for the ledger, the command line and the user, then ends the process or re-raises."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = Path(error.filename) if isinstance(error.filename, str) else context.run_directory
@@ -171,8 +184,13 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoR
     fields: dict[str, Any] = {"kind": kind, "error": type(error).__name__, "message": str(error)}
     if isinstance(error, ZoetropeError):
         fields |= {"headline": error.headline, "hint": error.hint, "exit_code": error.exit_code}
+    if cluster is not None and kind == "cancelled":
+        # A pod that is told to end has less than half a second: no call gets through, the next attempt goes on.
+        raise error
     try:
         chain.outcome(kind, str(error)[:500])
+        if cluster is not None:
+            cluster.failed(context, error)
         context.event("failed", **fields)
         (context.run_directory / "failure.json").write_text(json.dumps({"step": context.step, **fields}))
     except (OSError, ZoetropeError) as second:  # a full disk may refuse these as well; the first error counts
@@ -181,11 +199,3 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException) -> NoR
         print(f"zoetrope: {context.step}: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None
     raise error
-
-
-def _page(step: str, result: StepResult) -> str:
-    style = "body{font:15px system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}td,th{padding:.3rem .8rem}"
-    if result.page.startswith("<!doctype"):
-        return result.page
-    body = result.page or f"<p>{result.key_figure}</p>"
-    return f"<!doctype html><meta charset=utf-8><title>{step}</title><style>{style}</style><h1>{step}</h1>{body}"

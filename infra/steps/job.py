@@ -9,9 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from zoetrope.infra.config import StrictModel
+from zoetrope.infra.launch.placement import placement_of
 from zoetrope.infra.references import canonical_json
+from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.steps.execute import execute
+from zoetrope.infra.steps.outputs import Artifact, Outputs
 
 
 class Job(StrictModel):
@@ -23,12 +26,14 @@ class Job(StrictModel):
         code: digest of the code that the step runs.
         fingerprint: digest of what the step reads that no reference covers (a folder of videos, a file of weights);
             part of the cache key, never read by the step.
+        image: image of the pods that the step launches on a cluster, by digest; part of the cache key as well.
     """
 
     step: str
     config: dict[str, Any]
     code: str = ""
     fingerprint: str = Field(default="")
+    image: str = ""
 
     def text(self) -> str:
         """Canonical JSON: equal jobs are equal strings, and so equal cache keys."""
@@ -39,7 +44,10 @@ def execute_job(
     job: str,
     work: Callable[[dict[str, Any], StepContext], StepResult],
     inputs: Mapping[str, str] | None = None,
-    page_path: str = "",
+    page: Artifact | None = None,
+    metrics: Any = None,
+    task_config: Any = None,
+    files: Artifact | None = None,
 ) -> tuple[str, str]:
     """Runs a step from its job string; see `execute`.
 
@@ -47,7 +55,10 @@ def execute_job(
         job: canonical JSON of a `Job`.
         work: the step function: configuration (as a mapping) and context in, result out.
         inputs: name -> reference string of what the step reads.
-        page_path: where KFP wants the HTML page.
+        page: KFP's HTML artifact.
+        metrics: KFP's Metrics artifact.
+        task_config: KFP's TaskConfig: resources, tolerations, ... that were set on the task for the pods of its job.
+        files: KFP's artifact for a folder of small files.
     """
     parsed = Job.model_validate_json(job)
     return execute(
@@ -56,5 +67,6 @@ def execute_job(
         config=json.dumps(parsed.config, sort_keys=True),
         inputs=inputs,
         code=parsed.code,
-        page_path=page_path,
+        outputs=Outputs(page, metrics, files),
+        placement=placement_of(Settings(), parsed.step, task_config),
     )

@@ -72,20 +72,27 @@ def parameters_of(values: Mapping[str, Any]) -> list[Param]:
 
 def unsent(outbox: Path) -> list[Batch]:
     """Batches of the whole lines that were not sent yet, in order."""
-    if not outbox.exists():
+    data = unsent_bytes(outbox)
+    if not data:
         return []
-    start = _read_offset(outbox)
-    with outbox.open("rb") as stream:
-        stream.seek(start)
-        data = stream.read()
-    batches = [Batch(end=start)]
-    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+    batches = [Batch(end=_read_offset(outbox))]
+    for line in data.splitlines(keepends=True):
         if batches[-1].full():
             batches.append(Batch(end=batches[-1].end))
         batches[-1].lines += 1
         batches[-1].end += len(line)
         _add(batches[-1], line, outbox)
     return [batch for batch in batches if batch.lines]
+
+
+def unsent_bytes(outbox: Path) -> bytes:
+    """The whole lines that were not sent yet."""
+    if not outbox.exists():
+        return b""
+    with outbox.open("rb") as stream:
+        stream.seek(_read_offset(outbox))
+        data = stream.read()
+    return data[: data.rfind(b"\n") + 1]
 
 
 def mark_sent(outbox: Path, batch: Batch) -> None:

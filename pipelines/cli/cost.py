@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from zoetrope.infra.settings import Settings
 from zoetrope.pipelines.cli.common import DEFAULT_STORE, JsonOption, StoreOption, show, state_store
+from zoetrope.pipelines.cli.reap import NamespaceOption
 
 app = typer.Typer(help="What runs cost.", no_args_is_help=True)
 
@@ -25,14 +28,20 @@ def report(
 ) -> None:
     """Show every allocation, failed and killed attempts included, and what it cost.
 
+    On a cluster each pod is one line: the steps', KFP's own drivers and the training jobs'. The time a pod waited
+    for a machine (`queued`) costs nothing.
+
     Example: zoetrope cost report --prices open-sora-2-paper-2025-03
     """
     from zoetrope.infra.ledger import collect
     from zoetrope.infra.prices import cost, load_price_sheet
 
     sheet = load_price_sheet(prices)
-    rows = [
-        {
+    entries = collect(state_store(store), run or None)
+    on_cluster = as_json or any(entry.pod for entry in entries)
+    rows = []
+    for entry in entries:
+        row = {
             "run": entry.run_id,
             "step": entry.step,
             "attempt": entry.attempt,
@@ -43,6 +52,31 @@ def report(
             "seconds": f"{entry.seconds:.1f}",
             "USD": f"{cost(entry, sheet):.6f}",
         }
-        for entry in collect(state_store(store), run or None)
-    ]
-    show(rows, as_json, title=f"price sheet {sheet.name}", right=("seconds", "USD"))
+        if on_cluster:
+            row |= {"queued": f"{entry.queued_seconds:.0f}", "source": entry.source, "role": entry.role}
+            row |= {"pod": entry.pod, "node_type": entry.node_type}
+        rows.append(row)
+    show(rows, as_json, title=f"price sheet {sheet.name}", right=("seconds", "USD", "queued"))
+
+
+@app.command("collect")
+def collect_costs(
+    run: Annotated[str, typer.Argument(help="run id; all runs that are not closed yet when left out")] = "",
+    namespace: NamespaceOption = "",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down the pods of runs on the cluster: what they asked for, on which machine, how long, how they ended.
+
+    May be repeated at any time. The pipeline's last task and the reaper do the same.
+
+    Example: zoetrope cost collect 0f4c2b1e-6a53-4a0f-9d0e-2f6f6c1f4b11
+    """
+    from zoetrope.infra.cluster.api import Cluster
+    from zoetrope.infra.cluster.collect import collect_run
+    from zoetrope.infra.ledger.open_runs import list_open_runs
+
+    objects = state_store(store)
+    cluster = Cluster.connect(namespace or Settings().namespace)
+    runs = [run] if run else sorted(list_open_runs(objects, cluster.namespace))
+    show([asdict(collect_run(cluster, objects, each)) for each in runs], as_json)

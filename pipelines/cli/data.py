@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -21,6 +21,10 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
+
+if TYPE_CHECKING:
+    from zoetrope.infra.datasets import DatasetVersion
+    from zoetrope.infra.store import Store
 
 app = typer.Typer(help="Raw video and dataset versions.", no_args_is_help=True)
 
@@ -52,15 +56,23 @@ def samples(
     output.print(f"{count} files, their captions and truth.json in {directory}", highlight=False, soft_wrap=True)
 
 
+RemoteOption = Annotated[
+    str, typer.Option("--remote", metavar="URL", help="git remote of a cluster's registry: https, ssh, git or file")
+]
+
+
 @app.command("versions")
-def versions(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """List the dataset versions of a state directory.
+def versions(store: StoreOption = DEFAULT_STORE, remote: RemoteOption = "", as_json: JsonOption = False) -> None:
+    """List the dataset versions of a state directory, or of a git remote.
 
-    Example: zoetrope data versions
+    Example: zoetrope data versions --remote ssh://git@host/datasets.git
     """
-    from zoetrope.infra.datasets import DatasetRegistry
+    from zoetrope.infra.datasets import DatasetRegistry, RemoteRegistry
 
-    found = DatasetRegistry(state_paths(store).datasets, state_store(store)).versions()
+    if remote:
+        found = RemoteRegistry(remote).versions()
+    else:
+        found = DatasetRegistry(state_paths(store).datasets, state_store(store)).versions()
     rows = [
         {"tag": each.tag, "digest": each.digest, "revision": each.revision[:12], "reference": each.reference}
         for each in found
@@ -96,13 +108,27 @@ def funnel(
 
 @app.command("adopt")
 def adopt(
-    manifest: Annotated[str, typer.Argument(help="output file of the step `encode`, or the manifest's reference")],
+    manifest: Annotated[
+        str, typer.Argument(help="output file of the step `encode`, a manifest's reference, or with --remote a RUN")
+    ],
     store: StoreOption = DEFAULT_STORE,
+    remote: RemoteOption = "",
+    push: Annotated[bool, typer.Option("--push", help="to --remote, for everybody; without, it is a rehearsal")] = (
+        False
+    ),
 ) -> None:
-    """Commit and tag a dataset version in the local registry; the same dataset keeps its tag.
+    """Commit and tag a dataset version; the same dataset keeps its tag.
 
-    Example: zoetrope data adopt data/dataset.json
+    Here: in the local registry. With --remote: what a run of a cluster made (store by ZOETROPE_STORE), in a clone of
+    that registry, which --push sends. Pods never push.
+
+    Example: zoetrope data adopt 1f0c7d52-... --remote ssh://git@host/datasets.git --push
     """
+    if remote:
+        _adopt_remote(manifest, store, remote, push)
+        return
+    if push:
+        raise ZoetropeError("--push sends a version to a git remote", "add --remote URL")
     from zoetrope.infra.datasets import DatasetRegistry
 
     reference = manifest
@@ -110,6 +136,45 @@ def adopt(
         try:
             reference = str(json.loads(Path(manifest).read_text(encoding="utf-8"))["product"])
         except (OSError, ValueError, KeyError) as error:
-            raise ZoetropeError(f"{manifest}: no output of the step `encode`", "run `dvc repro` first") from error
+            raise ZoetropeError(
+                f"{manifest}: no output of the step `encode`",
+                "run `dvc repro` first; for a run of a cluster add --remote URL",
+            ) from error
     version = DatasetRegistry(state_paths(store).datasets, state_store(store)).adopt(reference, "by hand")
+    _print_version(version)
+
+
+def _adopt_remote(run: str, state: Path, remote: str, push: bool) -> None:
+    from zoetrope.infra.datasets import RemoteClone
+    from zoetrope.infra.datasets.remote_url import checked_remote
+    from zoetrope.infra.references import digest_bytes
+    from zoetrope.infra.settings import Settings
+    from zoetrope.infra.store import open_store
+
+    url, root = checked_remote(remote), Settings().store
+    if not root:
+        raise ZoetropeError(
+            "the store of the cluster is not named", "set ZOETROPE_STORE=s3://bucket/prefix and its credentials"
+        )
+    objects = open_store(root)
+    reference = run if "@sha256:" in run else _product_of(objects, run)
+    clone = state_paths(state).root / "dataset-remotes" / digest_bytes(url.encode())[:12]
+    version = RemoteClone(clone, url, objects).adopt(reference, run, push=push)
+    _print_version(version)
+    if not push:
+        errors.print("a rehearsal: nothing was pushed; add --push", highlight=False)
+
+
+def _product_of(objects: Store, run: str) -> str:
+    """The dataset that a run of a cluster made."""
+    uri = objects.uri(f"runs/{run}/steps/encode.json")
+    if not objects.exists(uri):
+        raise ZoetropeError(
+            f"run {run}: its step `encode` has left no dataset in {objects.root}",
+            "see `zoetrope runs show RUN --host URL`; is ZOETROPE_STORE the store of that cluster?",
+        )
+    return str(json.loads(objects.read(uri))["product"])
+
+
+def _print_version(version: DatasetVersion) -> None:
     output.print(f"{version.tag}  digest {version.digest}  revision {version.revision[:12]}", highlight=False)

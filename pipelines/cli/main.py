@@ -8,7 +8,7 @@ import sys
 import typer
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.pipelines.cli import cost, data, generate, models, run, runs, step
+from zoetrope.pipelines.cli import cost, data, doctor, generate, models, reap, run, runs, step, submit
 from zoetrope.pipelines.cli.common import errors
 
 app = typer.Typer(
@@ -19,13 +19,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("submit")(submit.submit)
 app.command("compile")(run.compile_pipelines)
 app.command("generate")(generate.generate)
 app.add_typer(run.config_app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+runs.app.command("reap")(reap.reap)
 app.add_typer(runs.app, name="runs")
 app.add_typer(cost.app, name="cost")
+app.command("doctor")(doctor.doctor)
 app.command("step")(step.step)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,14 @@ from zoetrope.pipelines.cli.common import (
     state_store,
 )
 from zoetrope.pipelines.step_table import PIPELINES
+
+
+class Target(StrEnum):
+    """What the YAML is for."""
+
+    local = "local"
+    cluster = "cluster"
+
 
 config_app = typer.Typer(help="Recipes: show the resolved truth.", no_args_is_help=True)
 
@@ -128,26 +137,45 @@ def print_summary(record: dict[str, Any], directory: Path, as_json: bool) -> Non
 
 def compile_pipelines(
     recipe: Annotated[list[str] | None, typer.Argument(help="recipes; all of them when left out")] = None,
+    target: Annotated[Target, typer.Option(help="local: for kfp.local; cluster: for the Kubeflow UI")] = Target.local,
+    images: Annotated[Path, typer.Option(help="digests of the images, for a cluster")] = Path("images.lock"),
+    out: Annotated[Path | None, typer.Option(help="folder to write to")] = None,
+    commit: Annotated[str | None, typer.Option(help="of the code; found out when left out")] = None,
+    overrides: SetOption = None,
     check: Annotated[
         bool, typer.Option("--check", help="write nothing; fail where the committed YAML differs")
     ] = False,
 ) -> None:
-    """Compile the pipelines to YAML for the Kubeflow UI, one file per pipeline and recipe.
+    """Compile the pipelines to YAML, one file per pipeline and recipe.
 
-    Example: zoetrope compile --check
+    With --target cluster it is what you upload in the Kubeflow UI. Overrides decide resources and numbers of pods in
+    it; what they change of the recipe itself goes into the form, under `overrides`.
+
+    Example: zoetrope compile nano --target cluster --out compiled
     """
-    from zoetrope.pipelines.compile import check_all, compile_all
+    from zoetrope.pipelines.compile import COMPILED, Compile, check_all, compile_all, compile_pipeline, for_cluster
+    from zoetrope.pipelines.local.plan import code_commit
     from zoetrope.pipelines.recipe import load_recipe
     from zoetrope.pipelines.recipe_file import recipe_names
 
     names = recipe or recipe_names()
+    changes = list(overrides or [])
     for name in names:
-        load_recipe(name)
+        load_recipe(name, changes)
+    compile_one: Compile = compile_pipeline
+    folder = out or COMPILED
+    if target is Target.cluster:
+        from zoetrope.infra.images.lock import read_images
+
+        known = code_commit() if commit is None else commit
+        compile_one, folder = for_cluster(read_images(images), changes, known), out or Path("compiled")
+    elif changes:
+        raise ZoetropeError("--set belongs to --target cluster", "a local run takes it itself: zoetrope run --set ...")
     if check:
-        check_all(names)
+        check_all(names, folder, compile_one)
         output.print("the compiled pipelines are up to date")
         return
-    for path in compile_all(names):
+    for path in compile_all(names, folder, compile_one):
         output.print(str(path), soft_wrap=True, highlight=False)
 
 

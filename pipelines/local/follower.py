@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.step import render_report
 from zoetrope.infra.datasets import DatasetRegistry
-from zoetrope.infra.datasets.layout import directory_object
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
 from zoetrope.infra.prices import cost, load_price_sheet
@@ -23,6 +22,7 @@ from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import get_json, open_store
 from zoetrope.infra.store.local import write_whole
+from zoetrope.infra.tracking.steps import log_step
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import Plan, StatePaths
 
@@ -127,51 +127,10 @@ class Follower:
         """Everything that a finished (or cached) step leaves in its nested run."""
         if self.tracker is None:
             return
-        record = self.records[step]
         run = self._step_run(step)
         self._flush()
-        cached = record["run_id"] != self.plan.run_id
-        self.tracker.set_tags(
-            run,
-            {
-                "zoetrope.step": step,
-                "zoetrope.product": record["product"],
-                "zoetrope.record": self.record_references[step],
-                "zoetrope.cached_from": record["run_id"] if cached else "",
-                "zoetrope.key_figure": record["key_figure"],
-            },
-        )
-        self._log_dataset(step, run)
-        self.tracker.log_parameters(run, record["parameters"])
-        for name, reference in record["artifacts"].items():
-            if not reference.partition("@")[0].endswith(".safetensors"):  # weights stay where they are: no copies
-                self._log_object(run, name, reference)
-        metrics = dict(record["metrics"])
-        metrics |= {"seconds": 0.0 if cached else record["seconds"]}
-        metrics |= {"cost_usd": 0.0 if cached else float(record["cost_usd"])}
-        metrics |= {"peak_memory_bytes": float(record["usage"]["peak_memory_bytes"])}
-        self.tracker.finish(run, "FINISHED", metrics)
-
-    def _log_dataset(self, step: str, run: str) -> None:
-        assert self.tracker is not None
-        reference = self.records[step]["inputs"].get("dataset") or (
-            self.records[step]["product"] if step == "encode" else ""
-        )
-        if not reference:
-            return
-        manifest = get_json(self.store, reference)
-        context = "curation" if step == "encode" else "training"
-        md5, _ = directory_object(manifest["shards"])
-        self.tracker.log_dataset(run, manifest["name"], md5, Reference.parse(reference).uri, context=context)
-
-    def _log_object(self, run: str, name: str, reference: str) -> None:
-        assert self.tracker is not None
-        uri = Reference.parse(reference).uri
-        local = self.directory / "work" / "mlflow" / f"{name}{Path(uri).suffix}"
-        local.parent.mkdir(parents=True, exist_ok=True)
-        self.store.fetch(uri, local)
-        self.tracker.log_artifact(run, local)
-        local.unlink()
+        reference = self.record_references[step]
+        log_step(self.tracker, run, step, self.records[step], reference, self.plan.run_id, self.store)
 
     def _close_tracking(self, status: str) -> None:
         assert self.tracker is not None

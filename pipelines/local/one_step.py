@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.processes import RunLock, end_survivors, mark_environment
@@ -48,14 +52,17 @@ def run_step(
 
 def _call(face: str, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
     """Calls the function behind the KFP component: one adapter for every way to start a step."""
-    import importlib
-    from types import SimpleNamespace
-
     module = importlib.import_module(face)
     component = next(
         value
         for value in vars(module).values()
         if hasattr(value, "python_func") and value.python_func.__module__ == face
     )
-    product, record = component.python_func(job=job, page=SimpleNamespace(path=str(page)), **inputs)
+    inputs = {"job": job, **inputs}
+    given = inspect.signature(component.python_func).parameters
+    open_ones = [each for each in given.values() if each.name not in inputs and each.default is each.empty]
+    rest: dict[str, Any] = {each.name: None for each in open_ones}  # artifacts that nobody wants here
+    if "page" in rest:
+        rest["page"] = SimpleNamespace(path=str(page), metadata={})
+    product, record = component.python_func(**inputs, **rest)
     return str(product), str(record)

@@ -1,15 +1,20 @@
 """The compiled YAML: committed, byte-identical, complete."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.pipelines.compile import COMPILED, check_all, compile_all
+from zoetrope.infra.images.lock import ImagesLock, read_images
+from zoetrope.pipelines.compile import COMPILED, check_all, compile_all, compile_cluster, for_cluster, input_names
 from zoetrope.pipelines.recipe_file import recipe_names
 from zoetrope.pipelines.resolve_component import resolve
 from zoetrope.pipelines.step_table import PIPELINES, STEPS, UNCACHED
+
+CLUSTER = COMPILED / "cluster"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "images.lock"
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,68 @@ def test_the_committed_files_are_what_compiles_now() -> None:
     assert {path.name for path in COMPILED.glob("*.yaml")} == {
         f"{recipe}-{pipeline}.yaml" for recipe in recipe_names() for pipeline in PIPELINES
     }
+
+
+def test_the_committed_files_for_a_cluster_are_what_compiles_now() -> None:
+    check_all(recipe_names(), CLUSTER, for_cluster(read_images(FIXTURE)))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_for_a_cluster_every_pod_is_pinned_limited_and_knows_secrets_by_name_alone(pipeline: str) -> None:
+    text = (CLUSTER / f"nano-{pipeline}.yaml").read_text()
+    spec, platform = yaml.safe_load_all(text)
+    executors = spec["deploymentSpec"]["executors"]
+    places = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    steps = {"resolve", "finish", *PIPELINES[pipeline]}
+    assert len(executors) == len(steps)
+    digests = set(read_images(FIXTURE).images.values())
+    for name, executor in executors.items():
+        assert executor["container"]["image"] in digests, name
+        assert executor["container"]["resources"]["memoryLimit"] > 0
+        place = places[name]
+        assert place["securityContext"] == {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": True}
+        assert {each["secretName"] for each in place["secretAsEnv"]} <= {"zoetrope-store", "zoetrope-git"}
+        assert int(place["activeDeadlineSeconds"]) > 0
+    retries = re.findall(r"maxRetryCount: (\d+)", text)
+    assert len(retries) == len(steps)
+    assert "pip install" not in text
+    assert ":latest" not in text
+
+
+def test_launchers_ask_for_nothing_themselves_and_pass_their_settings_on() -> None:
+    spec = next(yaml.safe_load_all((CLUSTER / "nano-train.yaml").read_text()))
+    training = [name for name in spec["components"] if name.startswith("comp-train-stage")]
+    assert len(training) == 3
+    for name in training:
+        passed = {
+            each["field"]: each.get("applyToTask", False) for each in spec["components"][name]["taskConfigPassthroughs"]
+        }
+        assert passed["RESOURCES"] is False
+
+
+def test_the_form_has_few_described_inputs() -> None:
+    for pipeline in PIPELINES:
+        spec = next(yaml.safe_load_all((CLUSTER / f"nano-{pipeline}.yaml").read_text()))
+        inputs = spec["root"]["inputDefinitions"]["parameters"]
+        assert tuple(inputs) == tuple(sorted(input_names(pipeline)))
+        assert all(len(each["description"]) > 20 for each in inputs.values())
+
+
+def test_an_image_that_is_not_in_the_lock_is_named(tmp_path: Path) -> None:
+    lock = read_images(FIXTURE)
+    poor = ImagesLock(images={"core": lock.image("core")}, origin="images.lock")
+    with pytest.raises(ZoetropeError, match=r"images\.lock holds no image 'train'"):
+        compile_cluster("full", "nano", [], poor, tmp_path / "a.yaml")
+
+
+def test_a_recipe_file_travels_inside_the_yaml_and_a_folder_of_this_machine_does_not(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: nano\nname: mine\n")
+    compile_cluster("data", str(mine), [], read_images(FIXTURE), tmp_path / "a.yaml")
+    assert '"name":"mine"' in (tmp_path / "a.yaml").read_text()
+    mine.write_text("extends: nano\nname: mine\nsource: {samples: null, folder: /videos}\n")
+    with pytest.raises(ZoetropeError, match="pods do not see the folder /videos"):
+        compile_cluster("data", str(mine), [], read_images(FIXTURE), tmp_path / "a.yaml")
 
 
 def test_drift_is_named(compiled: Path) -> None:
@@ -51,4 +118,4 @@ def test_full_is_the_composition_of_the_smaller_ones() -> None:
 
 def test_resolve_has_one_output_per_step_in_their_order() -> None:
     outputs = list(resolve.component_spec.outputs)
-    assert outputs == list(STEPS)
+    assert outputs == [*STEPS, "dataset_version"]

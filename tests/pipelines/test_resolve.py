@@ -7,13 +7,15 @@ import pytest
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import Job
+from zoetrope.pipelines.inputs import RunInputs
 from zoetrope.pipelines.recipe import load_recipe
 from zoetrope.pipelines.resolve import fingerprint, require_user_files, resolve, resolve_jobs
 from zoetrope.pipelines.step_table import STEPS
 
 
 def jobs(*overrides: str, run: str = "a") -> dict[str, str]:
-    return dict(zip(STEPS, resolve("nano", list(overrides), Settings(run_id=run)), strict=True))
+    inputs = RunInputs("\n".join(overrides))
+    return dict(zip((*STEPS, "dataset"), resolve("nano", inputs, Settings(run_id=run)), strict=True))
 
 
 def changed(first: dict[str, str], second: dict[str, str]) -> set[str]:
@@ -23,7 +25,7 @@ def changed(first: dict[str, str], second: dict[str, str]) -> set[str]:
 def test_jobs_are_complete_and_repeat() -> None:
     assert changed(jobs(), jobs()) == set()
     assert changed(jobs(run="a"), jobs(run="b")) == {"report"}
-    for name, text in jobs().items():
+    for name, text in list(jobs().items())[:-1]:
         job = Job.model_validate_json(text)
         assert (job.step, len(job.code)) == (name, 64)
 

@@ -183,7 +183,7 @@ def test_the_page_shows_every_check_and_escapes_what_it_shows(bench):
     checkpoint = bench.checkpoint(1, licence="<script>")
     page = bench.run(checkpoint).page
     assert "<script>" not in page
-    assert page.count("<td>passed</td>") == 6
+    assert page.count("<td>passed</td>") == 7
 
 
 def test_without_a_registry_there_is_a_clear_error(bench, monkeypatch):

@@ -1,0 +1,353 @@
+"""A small client for the Kubernetes API: plain dicts, retries that say so, errors that people can act on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import urllib3
+from pydantic import Field
+
+from zoetrope.infra.cluster.errors import (
+    FORBIDDEN,
+    GONE,
+    NOT_FOUND,
+    PASSING_STATUS,
+    UNAUTHORIZED,
+    ApiRefusedError,
+    explain,
+)
+from zoetrope.infra.cluster.patience import Patience
+from zoetrope.infra.cluster.streams import Stop, StreamBrokenError, lines
+from zoetrope.infra.config import StrictModel
+from zoetrope.infra.errors import ZoetropeError
+
+if TYPE_CHECKING:
+    from kubernetes import client
+
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+LONGEST_WATCH = 300.0
+Answer = TypeVar("Answer")
+Objects = list[dict[str, Any]]
+DEFAULT_PATIENCE = 20.0
+PREFIXES = {
+    "trainjobs": "/apis/trainer.kubeflow.org/v1alpha1",
+    "trainingruntimes": "/apis/trainer.kubeflow.org/v1alpha1",
+    "workflows": "/apis/argoproj.io/v1alpha1",
+    "jobsets": "/apis/jobset.x-k8s.io/v1alpha2",
+    "jobs": "/apis/batch/v1",
+    "pods": "/api/v1",
+    "events": "/api/v1",
+}
+
+
+class WatchedObject(StrictModel):
+    """What a watch looks at.
+
+    Attributes:
+        kind: as in `PREFIXES`.
+        name: one object; empty for all that `labels` select.
+        labels: that the objects must have.
+    """
+
+    kind: str
+    name: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """Query of the requests."""
+        selected = {"fieldSelector": f"metadata.name={self.name}"} if self.name else {}
+        return selected | _selector(self.labels)
+
+
+class Cluster:
+    """One namespace of a cluster.
+
+    Args:
+        api_client: configured client.
+        namespace: where everything happens.
+        patience: seconds that a call is repeated while the API server is away.
+    """
+
+    def __init__(self, api_client: client.ApiClient, namespace: str, patience: float = DEFAULT_PATIENCE) -> None:
+        from kubernetes import client
+
+        self.namespace = namespace
+        self.api_client = api_client
+        self.core = client.CoreV1Api(api_client)
+        self.custom = client.CustomObjectsApi(api_client)
+        self.host = str(api_client.configuration.host)
+        self.patience = Patience(patience)
+
+    @classmethod
+    def connect(cls, namespace: str = "", context: str = "", *, patience: float = DEFAULT_PATIENCE) -> Cluster:
+        """The cluster around this pod, else that of the kubeconfig; nothing is sent yet.
+
+        Args:
+            namespace: empty takes the pod's or the context's.
+            context: context of the kubeconfig; empty takes the pod's cluster, else the current context.
+            patience: seconds that a call is repeated while the API server is away.
+
+        Raises:
+            ZoetropeError: there is no kubeconfig, or no such context in it.
+        """
+        from zoetrope.infra.cluster.credentials import configure
+
+        api_client, default = configure(context)
+        return cls(api_client, namespace or default, patience)
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The object, or None where there is none of this name."""
+        try:
+            return self._call("GET", self._path(kind, name), f"read {kind}/{name}")
+        except ApiRefusedError:
+            return None
+
+    def list(self, kind: str, labels: Mapping[str, str] | None = None) -> Objects:
+        """All objects that have `labels`."""
+        found: Objects = self._list(WatchedObject(kind=kind, labels=dict(labels or {})))["items"]
+        return found
+
+    def create(self, kind: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Creates the object and returns what the server made of it; with `dry_run` it is only checked.
+
+        Raises:
+            AlreadyExistsError: there is one of this name.
+        """
+        what = f"create {kind}/{body['metadata'].get('name', '')}"
+        query = {"dryRun": "All"} if dry_run else {}
+        return self._call("POST", self._path(kind), what, query=query, body=body)
+
+    def patch(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes the fields in `body` (merge patch)."""
+        try:
+            return self._call("PATCH", self._path(kind, name), f"change {kind}/{name}", body=body)
+        except ApiRefusedError as error:
+            raise ZoetropeError(f"change {kind}/{name}: it is not there", "check the name") from error
+
+    def delete(self, kind: str, name: str, foreground: bool = False) -> None:
+        """Deletes the object; nothing happens if it is not there.
+
+        With `foreground` it stays readable until all that belongs to it (pods too) is gone.
+        """
+        body = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        try:
+            self._call("DELETE", self._path(kind, name), f"delete {kind}/{name}", body=body)
+        except ApiRefusedError:
+            return
+
+    def pods(self, labels: Mapping[str, str]) -> Objects:
+        """Pods that have `labels`."""
+        return self.list("pods", labels)
+
+    def events(self, name: str) -> Objects:
+        """Kubernetes events about the object called `name`, of whatever kind, oldest first."""
+        query = {"fieldSelector": f"involvedObject.name={name}"}
+        found = self._call("GET", self._path("events"), f"read events of {name}", query=query)["items"]
+        return sorted(found, key=event_time)
+
+    def watch(
+        self,
+        kind: str,
+        name: str = "",
+        timeout: float = 300.0,
+        *,
+        labels: Mapping[str, str] | None = None,
+        stop: Stop | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Events {type: ADDED | MODIFIED | DELETED, object} of one object, or of all that have `labels`.
+
+        Begins with the state that is there. A broken connection is taken up again, and what happened meanwhile is
+        told: an object that vanished while the API server was away comes as DELETED.
+
+        Args:
+            kind: as in `PREFIXES`.
+            name: of the object; empty for all that `labels` select.
+            timeout: seconds after which the watch ends.
+            labels: that the objects must have.
+            stop: ends the watch from another thread.
+        """
+        target = WatchedObject(kind=kind, name=name, labels=dict(labels or {}))
+        stop = stop or Stop()
+        ends = time.monotonic() + timeout
+        known: dict[str, dict[str, Any]] = {}
+        version = ""
+        while not stop.is_set and time.monotonic() < ends:
+            if not version:
+                listing = self._list(target)
+                version = listing["metadata"]["resourceVersion"]
+                yield from _changes(known, listing["items"])
+                known = {item["metadata"]["uid"]: item for item in listing["items"]}
+            seconds = min(LONGEST_WATCH, max(1.0, ends - time.monotonic()))
+            for event in self._watch_once(target, version, seconds, stop):
+                found = event["object"]
+                if event["type"] == "ERROR":  # mostly 410: too long away for a continuation
+                    version = ""
+                    break
+                version = found["metadata"]["resourceVersion"]
+                if event["type"] == "BOOKMARK":
+                    continue
+                if event["type"] == "DELETED":
+                    known.pop(found["metadata"]["uid"], None)
+                else:
+                    known[found["metadata"]["uid"]] = found
+                yield event
+
+    def log(
+        self,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        since: str = "",
+        tail: int = 0,
+        stop: Stop | None = None,
+    ) -> Iterator[bytes]:
+        """Lines of a container's log, each with its time in front.
+
+        Ends with the container, or where the pod or its log is not there.
+
+        Args:
+            pod: name of the pod.
+            container: name of the container in it.
+            follow: waits for more.
+            since: RFC 3339 time of the first line; its fraction of a second is ignored.
+            tail: only so many last lines; 0 for all.
+            stop: ends it from another thread.
+
+        Raises:
+            StreamBrokenError: the connection broke, or could not be made; there may be more lines.
+        """
+        query: dict[str, Any] = {"container": container, "timestamps": "true"}
+        query |= {"follow": "true"} if follow else {}
+        query |= {"sinceTime": since} if since else {}
+        query |= {"tailLines": str(tail)} if tail else {}
+        path, timeout = self._path("pods", pod) + "/log", (CONNECT_SECONDS, None if follow else READ_SECONDS)
+        try:
+            # No patience here: an answer can be missing because the node is away, and the caller comes again.
+            yield from lines(self._send("GET", path, query, None, timeout), stop or Stop())
+        except urllib3.exceptions.HTTPError as error:
+            raise StreamBrokenError(str(error)) from error
+        except ApiRefusedError as error:
+            if error.status in PASSING_STATUS:
+                raise StreamBrokenError(error.message) from error
+            if error.status in (UNAUTHORIZED, FORBIDDEN):
+                raise explain(error, f"read the log of {pod}", path, self.host, self.patience.seconds) from error
+
+    def _list(self, target: WatchedObject) -> dict[str, Any]:
+        what = f"list {target.kind}"
+        return self._call("GET", self._path(target.kind), what, query=target.query)
+
+    def _watch_once(self, target: WatchedObject, version: str, seconds: float, stop: Stop) -> Iterator[dict[str, Any]]:
+        query = target.query | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(int(seconds)),
+        }
+        # The server ends the watch by itself; a silence beyond that means that the connection is dead.
+        timeout = (CONNECT_SECONDS, seconds + READ_SECONDS)
+        try:
+            path, what = self._path(target.kind), f"watch {target.kind}/{target.name}"
+            for line in lines(self._open("GET", path, what, query, timeout=timeout), stop):
+                yield json.loads(line)
+        except urllib3.exceptions.HTTPError:
+            # Not a busy loop: what comes next goes through `_open`, which waits between its tries.
+            stop.wait(0.2)
+        except ApiRefusedError as error:
+            yield {"type": "ERROR", "object": {"code": error.status}}
+
+    def _path(self, kind: str, name: str = "") -> str:
+        return f"{PREFIXES[kind]}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        def send() -> dict[str, Any]:
+            response = self._send(method, path, query or {}, body, (CONNECT_SECONDS, READ_SECONDS))
+            answer: dict[str, Any] = json.loads(response.data)
+            return answer
+
+        return self._patiently(what, path, send)
+
+    def _open(
+        self, method: str, path: str, what: str, query: Mapping[str, Any], *, timeout: tuple[float, float | None]
+    ) -> urllib3.BaseHTTPResponse:
+        return self._patiently(what, path, lambda: self._send(method, path, query, None, timeout))
+
+    def _patiently(self, what: str, path: str, send: Callable[[], Answer]) -> Answer:
+        try:
+            return self.patience.call(what, send)
+        except ApiRefusedError as error:
+            if (error.status == NOT_FOUND and not error.missing_resource) or error.status == GONE:
+                raise
+            raise explain(error, what, path, self.host, self.patience.seconds) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise explain(error, what, path, self.host, self.patience.seconds) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Mapping[str, Any] | None,
+        timeout: tuple[float, float | None],
+    ) -> urllib3.BaseHTTPResponse:
+        from kubernetes.client.rest import ApiException
+
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            merge = method == "PATCH"
+            headers["Content-Type"] = "application/merge-patch+json" if merge else "application/json"
+        try:
+            response: urllib3.BaseHTTPResponse = self.api_client.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=timeout,
+            )
+        except ApiException as error:
+            if not error.status:  # the client's word for certificates that are not accepted
+                raise urllib3.exceptions.SSLError(str(error.reason).strip().splitlines()[-1]) from error
+            text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
+            raise ApiRefusedError(int(error.status), text) from error
+        return response
+
+
+def event_time(event: Mapping[str, Any]) -> str:
+    """When a Kubernetes event happened last (RFC 3339)."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return str(next((time for time in times if time), event["metadata"].get("creationTimestamp", "")))
+
+
+def _selector(labels: Mapping[str, str]) -> dict[str, str]:
+    return {"labelSelector": ",".join(f"{key}={value}" for key, value in sorted(labels.items()))} if labels else {}
+
+
+def _changes(known: Mapping[str, dict[str, Any]], items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What happened between two listings."""
+    present = {item["metadata"]["uid"] for item in items}
+    for uid, item in known.items():
+        if uid not in present:
+            yield {"type": "DELETED", "object": item}
+    for item in items:
+        before = known.get(item["metadata"]["uid"])
+        if before is None:
+            yield {"type": "ADDED", "object": item}
+        elif before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
+            yield {"type": "MODIFIED", "object": item}

@@ -1,0 +1,19 @@
+"""Looks at this machine or at a cluster and says, line by line, what is wrong and how to mend it."""
+
+from zoetrope.infra.doctor.findings import Demand, Finding, Ground
+from zoetrope.infra.doctor.inside import from_inside
+from zoetrope.infra.doctor.kubernetes import Api
+from zoetrope.infra.doctor.table import CHECKS, LOCAL_CHECKS, Check, examine, examine_here
+
+__all__ = [
+    "CHECKS",
+    "LOCAL_CHECKS",
+    "Api",
+    "Check",
+    "Demand",
+    "Finding",
+    "Ground",
+    "examine",
+    "examine_here",
+    "from_inside",
+]

@@ -1,0 +1,71 @@
+"""Are the objects of our manifests there? Of secrets only the names of their keys are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
+from zoetrope.infra.doctor.kubernetes import APPLY_HINT, NotAllowedError
+
+SERVICE_ACCOUNTS = ("zoetrope-job",)  # beside the steps' own, which an option may change
+SETTINGS: Mapping[str, tuple[str, ...]] = {"zoetrope-settings": ("ZOETROPE_STORE", "ZOETROPE_TRACKING_URI")}
+SECRETS: Mapping[str, tuple[str, ...]] = {
+    "zoetrope-store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "zoetrope-mlflow": ("POSTGRES_PASSWORD", "MLFLOW_BACKEND_STORE_URI"),
+}
+RUNTIMES = ("zoetrope-torch-cpu", "zoetrope-plain")
+
+
+def service_accounts(ground: Ground) -> Iterator[Finding]:
+    """Those of steps and jobs."""
+    wanted = (ground.service_account, *SERVICE_ACCOUNTS)
+    for name in wanted:
+        path = f"/api/v1/namespaces/{ground.namespace}/serviceaccounts/{name}"
+        try:
+            found = ground.kubernetes.get(path)
+        except NotAllowedError as error:
+            yield unknown("service accounts", f"{name}: {error.headline}")
+            continue
+        if found is None:
+            yield problem("service accounts", f"there is no service account {name} in {ground.namespace}", APPLY_HINT)
+        else:
+            yield ok("service accounts", name)
+
+
+def settings(ground: Ground) -> Iterator[Finding]:
+    """The ConfigMap of settings."""
+    yield from _keys(ground, "settings", "configmaps", SETTINGS)
+
+
+def secrets(ground: Ground) -> Iterator[Finding]:
+    """The secrets, by the names of their keys."""
+    yield from _keys(ground, "secrets", "secrets", SECRETS)
+
+
+def _keys(ground: Ground, check: str, kind: str, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+    for name, keys in wanted.items():
+        try:
+            found = ground.kubernetes.get(f"/api/v1/namespaces/{ground.namespace}/{kind}/{name}")
+        except NotAllowedError as error:
+            yield unknown(check, f"{name}: {error.headline}")
+            continue
+        if found is None:
+            yield problem(check, f"there is no {kind[:-1]} {name} in {ground.namespace}", APPLY_HINT)
+            continue
+        missing = [key for key in keys if key not in (found.get("data") or {})]
+        if missing:
+            yield problem(check, f"{name}: the key {missing[0]} is missing", f"add it to the {kind[:-1]}")
+        else:
+            yield ok(check, f"{name}: {', '.join(keys)}")
+
+
+def runtimes(ground: Ground) -> Iterator[Finding]:
+    """The TrainingRuntimes that jobs of the recipe run on."""
+    path = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{ground.namespace}/trainingruntimes"
+    there = ground.kubernetes.names(path)
+    wanted = {demand.runtime for demand in ground.demands if demand.runtime} or set(RUNTIMES)
+    for name in sorted(wanted):
+        if name in there:
+            yield ok("runtimes", name)
+        else:
+            yield problem("runtimes", f"there is no TrainingRuntime {name} in {ground.namespace}", APPLY_HINT)

@@ -1,0 +1,175 @@
+"""Runs a TorchX app where the step runs: on this machine, or on the cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.launch.local import interruptible, run_local
+from zoetrope.infra.launch.trainjob import names
+from zoetrope.infra.launch.trainjob.contract import Contract, JobReport, OnEnd
+from zoetrope.infra.settings import Settings, mlflow_environment
+
+if TYPE_CHECKING:
+    from torchx.specs import AppDef
+
+    from zoetrope.infra.cluster import Cluster
+    from zoetrope.infra.steps.context import StepContext
+
+__all__ = ["JobReport", "run_app"]
+
+FOLLOW_PATIENCE = 600.0
+"""Seconds that the API server may be away while a job is followed."""
+# What a pod knows about itself is not true of the job's pods.
+_OF_THIS_POD = frozenset(
+    f"ZOETROPE_{name}" for name in ("POD", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN", "RETRY", "IMAGE")
+)
+
+
+def run_app(
+    app: AppDef,
+    context: StepContext,
+    *,
+    environment: Mapping[str, str] | None = None,
+    digest: str = "",
+    result: str = "",
+    iteration: str = "",
+    on_end: OnEnd | None = None,
+    cluster: Cluster | None = None,
+) -> JobReport:
+    """Runs all replicas of a job and waits for them: on this machine, or on a cluster as a TrainJob.
+
+    On a cluster the job has a name of its own for each run, step and iteration. One that is there already is taken
+    up; it is deleted when the run is terminated, and goes on when only this process ends.
+
+    Args:
+        app: the job; its one role's replicas become nodes.
+        context: of the step.
+        environment: added to the role's environment, which wins.
+        digest: identifies what the job computes; a finished job with another digest is replaced.
+        result: store key that is there when the job has done its work; empty where that does not matter.
+        iteration: tells several jobs of one step apart.
+        on_end: is given a TrainJob and all its pods whenever it ended, before it is deleted; the ledger's by default.
+        cluster: the cluster around this pod by default.
+
+    Raises:
+        ZoetropeError: the job failed; retryable where the same may succeed later.
+        SystemExit: (143) the run was terminated.
+    """
+    settings = Settings()
+    if not settings.cluster:
+        started = time.monotonic()
+        run_local(app, context.run_directory / "logs" / f"{context.step}.{context.attempt}", environment)
+        return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
+    from zoetrope.infra.cluster import Cluster
+    from zoetrope.infra.cluster.collect import end_of_job
+
+    found = cluster or Cluster.connect(settings.namespace, patience=FOLLOW_PATIENCE)
+    job = _ClusterJob(app, context, settings, digest, iteration, environment or {})
+    contract = Contract(
+        cluster=found,
+        name=job.name,
+        labels=job.labels,
+        digest=digest,
+        first_attempt=job.first_attempt,
+        reserve=job.reserve,
+        make_body=job.body,
+        has_result=lambda: not result or context.store.exists(context.store.uri(result)),
+        say=job.say,
+        write=_write,
+        workflow=settings.workflow,
+        # Argo counts the tries that it makes by itself; a person who asks for another begins anew.
+        afresh=not settings.retry,
+        schedule_timeout=job.placement.schedule_timeout,
+        max_restarts=job.placement.max_restarts,
+        on_end=on_end or end_of_job(found, context.store, context.run_id, price_sheet=settings.price_sheet),
+    )
+    with interruptible():
+        return contract.fulfil()
+
+
+def _write(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+@dataclass
+class _ClusterJob:
+    """What a step wants from its TrainJob."""
+
+    app: AppDef
+    context: StepContext
+    settings: Settings
+    digest: str
+    iteration: str
+    environment: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        step = self.context.step
+        if self.context.placement is None:
+            raise ZoetropeError(
+                f"step {step}: nothing says where its job runs (ZOETROPE_PLACEMENTS)",
+                "compile the pipeline for the cluster again",
+            )
+        placement = self.context.placement
+        changes = {"image": placement.image or self.settings.image, "nodes": self.app.roles[0].num_replicas}
+        self.placement = placement.model_copy(update=changes)
+        self.name = names.job_name(self.context.run_id, step, self.iteration)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Whose the job is."""
+        return {
+            names.MANAGED_BY: names.ZOETROPE,
+            names.RUN: names.label_value(self.context.run_id),
+            names.STEP: names.label_value(self.context.step),
+        }
+
+    def say(self, text: str) -> None:
+        """Tells the person who reads the launcher's log, and whoever follows the run."""
+        print(f"zoetrope: {self.context.step}: job {self.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        self.context.progress(f"job {self.name}: {text}")
+
+    def first_attempt(self) -> int:
+        """The number of an attempt whose job is not on the cluster (any more)."""
+        from zoetrope.infra.ledger.budget import next_try
+
+        return next_try(self.context.store, self.context.run_id, self.name)
+
+    def reserve(self, attempt: int) -> None:
+        """Sets aside what the attempt may cost; raises ZoetropeError where the budget does not cover it."""
+        from zoetrope.infra.ledger.budget import reserve
+        from zoetrope.infra.runs import RunShelf
+
+        plan = RunShelf(self.context.store, self.context.run_id).plan()
+        reserve(
+            self.context.store,
+            self.context.run_id,
+            self.name,
+            attempt,
+            self.placement,
+            budget_usd=plan.budget_usd if plan is not None else self.settings.budget_usd,
+            price_sheet=self.settings.price_sheet,
+            namespace=self.settings.namespace,
+            workflow=self.settings.workflow,
+        )
+
+    def body(self, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """The TrainJob of an attempt."""
+        from zoetrope.infra.launch.trainjob.resource import Identity, trainjob
+
+        context, settings = self.context, self.settings
+        handed_on = {key: value for key, value in settings.environment().items() if key not in _OF_THIS_POD}
+        told = {"ZOETROPE_RUN_ID": context.run_id, "ZOETROPE_JOB": self.name, "ZOETROPE_ATTEMPT": str(attempt)}
+        labels = {**self.labels, names.ATTEMPT: str(attempt)}
+        annotations = {names.WORKFLOW: settings.workflow, names.DIGEST: self.digest, names.STORE: context.store.root}
+        if self.placement.gpu_kind:
+            annotations[names.GPU_KIND] = self.placement.gpu_kind
+        identity = Identity(
+            name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
+        )
+        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment}
+        return trainjob(self.app, self.placement, identity, environment)

@@ -1,0 +1,190 @@
+"""Follows a job to its end with three watches, and its Workflow, which says when it is to be stopped."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from zoetrope.infra.cluster import Cluster, Stop
+from zoetrope.infra.cluster.api import event_time
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.launch.trainjob import names
+from zoetrope.infra.launch.trainjob.failure import Failure, Kind, classify
+from zoetrope.infra.launch.trainjob.logs import NodeLog, log_tail
+from zoetrope.infra.launch.trainjob.pods import History, phase
+from zoetrope.infra.launch.trainjob.state import JobState, belongs, pods_of
+
+TICK_SECONDS = 5.0
+EVENTS_SECONDS = 20.0
+LOG_END_SECONDS = 3.0
+TERMINAL = frozenset({"Succeeded", "Failed", "Error"})
+
+
+class CancelledError(Exception):
+    """The run was terminated or deleted, and its job has to go."""
+
+
+@dataclass
+class Ending:
+    """How a job ended.
+
+    Attributes:
+        state: the last that was seen of it.
+        failure: None for a job that ended well.
+        log: the end of the log that says most about a failure.
+    """
+
+    state: JobState
+    failure: Failure | None
+    log: list[str]
+
+
+def is_cancelled(workflow: Mapping[str, Any]) -> bool:
+    """Whether a Workflow was terminated.
+
+    Kubeflow's Terminate sets its deadline to zero, seconds before the pods are signalled; Argo's own commands say it
+    in `shutdown`.
+    """
+    spec, status = workflow.get("spec") or {}, workflow.get("status") or {}
+    return spec.get("activeDeadlineSeconds") == 0 or bool(spec.get("shutdown")) or status.get("phase") in TERMINAL
+
+
+def follow(
+    cluster: Cluster,
+    state: JobState,
+    *,
+    workflow: str = "",
+    say: Callable[[str], None],
+    write: Callable[[str], None],
+) -> Ending:
+    """Waits for the end of a job.
+
+    Args:
+        cluster: where it runs.
+        state: the job as it is now.
+        workflow: name of the Argo Workflow that the job works for; empty for none.
+        say: takes one line whenever something changes.
+        write: takes the lines of node 0's log.
+
+    Raises:
+        CancelledError: the Workflow was terminated or is gone.
+        ZoetropeError: the API server was away for too long; the job goes on.
+    """
+    name = str(state.job["metadata"]["name"])
+    with _watching(cluster, name, workflow) as (news, stop):
+        log = NodeLog(cluster, write, stop)
+        asked = 0.0
+        while True:
+            _take(news, state, log)
+            now = time.time()
+            if state.deleted and not state.over:
+                return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
+            if state.over:
+                log.finish(LOG_END_SECONDS)
+                say("complete" if state.complete else "failed")
+                return _ended(cluster, state, log)
+            if state.waiting_for_start() and now - asked >= EVENTS_SECONDS and now - state.created >= EVENTS_SECONDS:
+                state.see_warnings(_events(cluster, state))
+                asked = now
+            if failure := state.stuck(now):
+                return Ending(state, failure, [])
+            if text := state.news(now):
+                say(text)
+
+
+def _take(news: queue.SimpleQueue[Any], state: JobState, log: NodeLog) -> None:
+    """Waits for news for a while and takes in all that there are."""
+    try:
+        item = news.get(timeout=TICK_SECONDS)
+        while True:
+            _take_one(item, state, log)
+            item = news.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _take_one(item: Any, state: JobState, log: NodeLog) -> None:
+    if isinstance(item, Exception):
+        raise item
+    kind, event = item
+    if kind == "trainjobs":
+        state.see_job(event, time.time())
+    elif kind == "workflows":
+        if event["type"] == "DELETED" or is_cancelled(event["object"]):
+            raise CancelledError
+    elif belongs(event["object"], state.job):
+        state.see_pod(event)
+        log.see(event["object"], gone=event["type"] == "DELETED")
+
+
+@contextmanager
+def _watching(cluster: Cluster, name: str, workflow: str) -> Iterator[tuple[queue.SimpleQueue[Any], Stop]]:
+    """Watches in threads of their own, which do nothing but hand over what they see."""
+    news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    stop = Stop()
+    targets: list[tuple[str, str, dict[str, str]]] = [("pods", "", pods_of(name)), ("trainjobs", name, {})]
+    if workflow:
+        targets.append(("workflows", workflow, {}))
+
+    def watch(kind: str, target: str, labels: dict[str, str]) -> None:
+        try:
+            # One endless watch: its memory of what was there tells of what vanished meanwhile.
+            for event in cluster.watch(kind, target, float("inf"), labels=labels, stop=stop):
+                news.put((kind, event))
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            if not stop.is_set:
+                news.put(error)
+
+    for target in targets:
+        threading.Thread(target=watch, args=target, name=f"watch {target[0]}", daemon=True).start()
+    try:
+        yield news, stop
+    finally:
+        stop.set()
+
+
+def _events(cluster: Cluster, state: JobState) -> list[dict[str, Any]]:
+    """What Kubernetes has to say about a job whose pods do not start, oldest first."""
+    name = str(state.job["metadata"]["name"])
+    pending = [pod["metadata"]["name"] for pod in state.history.present if phase(pod) == "Pending"]
+    # The TrainJob, its JobSet (of the same name), its Job, and one pod that stands for all.
+    found = [event for thing in (name, f"{name}-{names.NODE}-0", *pending[:1]) for event in cluster.events(thing)]
+    begun = str(state.job["metadata"]["creationTimestamp"])
+    return sorted((event for event in found if event_time(event) >= begun), key=event_time)
+
+
+def _ended(cluster: Cluster, state: JobState, log: NodeLog) -> Ending:
+    refresh(cluster, state)
+    return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
+
+
+def refresh(cluster: Cluster, state: JobState) -> None:
+    """Takes in the pods as they are now: the watches on job and pods are not in step."""
+    try:
+        for pod in History.of(cluster.pods(pods_of(state.job["metadata"]["name"]))).pods:
+            if belongs(pod, state.job):
+                state.history.see(pod)
+    except ZoetropeError:
+        return  # what the watch saw has to do
+
+
+def explained(cluster: Cluster, state: JobState, node_0: list[str]) -> Ending:
+    """The ending of a failed job, with the log that says most about it.
+
+    Args:
+        cluster: where it ran.
+        state: with all its pods.
+        node_0: what is known of node 0's log.
+    """
+    failure = classify(state.job, state.history)
+    try:
+        lines = log_tail(cluster, failure.pod) if failure.pod else []
+    except ZoetropeError:
+        lines = []
+    lines = lines or node_0
+    return Ending(state, failure.refined(lines), lines)

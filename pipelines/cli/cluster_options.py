@@ -1,0 +1,37 @@
+"""Options of the commands that talk to a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoetrope.infra.kubeflow import KubeflowSettings
+
+if TYPE_CHECKING:
+    from zoetrope.pipelines.cluster.client import Kubeflow
+
+HostOption = Annotated[
+    str, typer.Option("--host", metavar="URL", help="API server of Kubeflow Pipelines; or set ZOETROPE_KFP_HOST")
+]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", help="where runs live; your profile's on a multi-user Kubeflow")
+]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token-file", metavar="FILE", help="file with a bearer token; or set KFP_TOKEN")
+]
+
+
+def kubeflow_settings(host: str, namespace: str, token_file: Path | None) -> KubeflowSettings:
+    """Options above the environment."""
+    given = {"host": host, "namespace": namespace, "token_file": token_file}
+    settings = KubeflowSettings()
+    return settings.model_copy(update={name: value for name, value in given.items() if value})
+
+
+def connect(settings: KubeflowSettings) -> Kubeflow:
+    """A connection that answered; KFP is imported only now, which takes a second."""
+    from zoetrope.pipelines.cluster.client import Kubeflow
+
+    return Kubeflow(settings)

@@ -1,0 +1,1 @@
+"""Runs on a cluster: what the Kubeflow UI does, through KFP's own client."""

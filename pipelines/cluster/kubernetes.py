@@ -1,0 +1,32 @@
+"""The Kubernetes API for people: of the kubeconfig, in the namespace of the runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from zoetrope.infra.doctor import Api
+from zoetrope.infra.errors import ZoetropeError
+
+
+def has_kubeconfig() -> bool:
+    """Whether there is a kubeconfig; people who only know the Kubeflow UI have none."""
+    given = os.environ.get("KUBECONFIG", "")
+    paths = given.split(os.pathsep) if given else [str(Path.home() / ".kube" / "config")]
+    return bool(given) or any(Path(path).is_file() for path in paths)
+
+
+def cluster(namespace: str) -> Any:
+    """`zoetrope.infra.cluster.api.Cluster` of the kubeconfig; raises ZoetropeError where it cannot be used."""
+    from zoetrope.infra.cluster.api import Cluster
+
+    return Cluster.connect(namespace=namespace)
+
+
+def api(namespace: str) -> Api | ZoetropeError:
+    """What the checks read through, or the reason why there is none."""
+    try:
+        return Api(cluster(namespace).api_client)
+    except ZoetropeError as error:
+        return error
