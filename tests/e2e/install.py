@@ -63,7 +63,8 @@ def make_secrets() -> None:
 def render(lock: Path) -> str:
     """The dev overlay with the digests of the lock."""
     more = {"postgres": os.environ["POSTGRES_IMAGE"]} if os.environ.get("POSTGRES_IMAGE") else {}
-    folder = write_overlay("dev", ROOT / ".e2e" / "overlay", lock=lock, images=more, root=ROOT / "manifests")
+    folder = ROOT / ".e2e" / "overlay"
+    write_overlay("dev", folder, lock=lock, images=more, root=ROOT / "manifests")
     return kubectl("kustomize", str(folder), namespace=False)
 
 
