@@ -20,14 +20,16 @@ from zoetrope.infra.store import Store, get_json, open_store
 from zoetrope.pipelines.step_table import STEPS
 
 log = logging.getLogger(__name__)
-STATUSES = {"SUCCEEDED": "FINISHED", "CANCELLED": "KILLED"}
+LAST_STEP = "report"
+"""Every pipeline ends with it, and it is never answered from the cache."""
 
 
 def finish(state: str, message: str, settings: Settings, page: Artifact) -> None:
     """Files what the run cost, what it made and how it ended.
 
     Args:
-        state: `SUCCEEDED`, `FAILED` or `CANCELLED`, from KFP.
+        state: KFP's word for how the steps ended. Servers disagree about the words (`COMPLETE`, `SUCCEEDED`), so it
+            only tells a cancelled run from a failed one.
         message: KFP's message of a failure.
         settings: of the pod.
         page: KFP's HTML artifact.
@@ -36,7 +38,9 @@ def finish(state: str, message: str, settings: Settings, page: Artifact) -> None
     shelf = RunShelf(store, settings.run_id)
     _collect_costs(settings)
     _note_cached(shelf, store)
-    record = run_record(shelf, store, settings, STATUSES.get(state, "FAILED"), message)
+    unfinished = "KILLED" if state.upper().startswith("CANCEL") else "FAILED"
+    status = "FINISHED" if LAST_STEP in shelf.steps() else unfinished
+    record = run_record(shelf, store, settings, status, message)
     shelf.write_record(record)
     published = publish(settings, "finish", {"status": record["status"]})
     path = Path(page.path)
