@@ -43,7 +43,7 @@ class Patience:
         retrying: Any = Retrying(
             retry=retry_if_exception(self._passes),
             stop=stop_after_delay(self.seconds),
-            wait=wait_exponential_jitter(initial=0.2, max=self.longest_wait, jitter=0.2),
+            wait=wait_exponential_jitter(multiplier=0.2, max=self.longest_wait, jitter=0.2),
             before_sleep=lambda state: self._say(what, state.outcome.exception() if state.outcome else None),
             reraise=True,
         )

@@ -193,7 +193,7 @@ class Contract:
         error = failure.error(self.name, ending.log)
         last = failure.kind is Kind.DELETED or not failure.retryable or restarts >= self.max_restarts
         if last:
-            if not state.over:
+            if not state.over and not state.deleted:
                 self.cluster.delete("trainjobs", self.name)
             raise error
         self.say(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")

@@ -95,6 +95,8 @@ class JobState:
             self.deleted = True
             return
         self.job = job
+        # One that is on its way out is not followed to its end: its pods would look like lost ones.
+        self.deleted = bool(job["metadata"].get("deletionTimestamp")) and not self.over
         if self.suspended and self._suspended_since is None:
             self._suspended_since = self._transition() or now
         elif not self.suspended and self._suspended_since is not None:
