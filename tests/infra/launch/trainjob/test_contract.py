@@ -284,7 +284,7 @@ def test_pods_that_cannot_start_end_the_step_and_the_job(step, kind):
     condition = step.make.condition("PodScheduled", "False", "Unschedulable", UNSCHEDULABLE)
     pod = step.pod(phase="Pending", **({"conditions": [condition]} if kind == "unschedulable" else {"waiting": IMAGE}))
     step.attempt(pod)
-    with pytest.raises(ZoetropeError, match="Insufficient memory|not found") as caught:
+    with pytest.raises(ZoetropeError, match=r"Insufficient memory|not found") as caught:
         step.contract(schedule_timeout=0).fulfil()
     assert not caught.value.retryable
     assert step.server.made("DELETE") == [step.make.name]

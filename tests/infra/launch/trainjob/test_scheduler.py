@@ -50,7 +50,8 @@ def test_options_are_typed_and_described(runner):
 def test_a_job_is_submitted_with_its_options(runner, api_server):
     cfg = {
         "runtime": "mine", "queue": "team", "service_account": "me", "node_selector": ["pool=a", "zone=b"],
-        "tolerations": ["gpu", "team=x:NoSchedule"], "deadline": 60, "gpu_resource": "amd.com/gpu", "cpu_request": "50m",
+        "tolerations": ["gpu", "team=x:NoSchedule"], "deadline": 60, "gpu_resource": "amd.com/gpu",
+        "cpu_request": "50m",
     }  # fmt: skip
     resource = Resource(cpu=4, gpu=2, memMB=8000)
     handle = runner.run(app(num_replicas=3, resource=resource), "trainjob", cfg)
@@ -100,7 +101,7 @@ def test_an_owner_that_is_not_there_is_said(runner):
 
 @pytest.mark.parametrize("cfg", [{"node_selector": ["pool"]}, {"cpu_request": "many"}])
 def test_options_that_mean_nothing_are_said(runner, cfg):
-    with pytest.raises(ZoetropeError, match="pool|many"):
+    with pytest.raises(ZoetropeError, match=r"pool|many"):
         runner.run(app(), "trainjob", cfg)
 
 
