@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cluster import ENDED, RECIPE, Run, items, kubectl, kubeflow, wait, zoetrope
+from tests.e2e.cluster import ENDED, RECIPE, Run, items, kubectl, kubeflow, log, wait, zoetrope
 
 Seen = tuple[str, list[str]]
 """What was seen, and what of it is wrong."""
@@ -218,8 +218,8 @@ def mlflow_down(number: int, runs: list[Run]) -> list[Seen]:
 def _exit_codes(run: Run, step: str) -> list[int]:
     """The step's own exit codes. KFP's launcher ends with 1 whatever they were, and says them in its log."""
     found = items("pods", f"pipeline/runid={run.run_id},zoetrope/step={step}")
-    logs = [kubectl("logs", pod["metadata"]["name"], "-c", "main", "--tail=80", check=False) for pod in found]
-    return [int(said[1]) for log in logs if (said := re.search(r"exit status (\d+)", log))]
+    logs = [log(pod["metadata"]["name"], "main") for pod in found]
+    return [int(said[1]) for text in logs if (said := re.search(r"exit status (\d+)", text))]
 
 
 CASES: dict[str, Case] = {
