@@ -12,9 +12,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from zoetrope.infra.cluster import Cluster
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.infra.references import Reference, digest_bytes
@@ -36,10 +41,29 @@ def kubectl(*arguments: str, check: bool = True) -> str:
     return done.stdout if not done.returncode else ""
 
 
+@cache
+def connected() -> Cluster:
+    """The API, without a process for each look."""
+    return Cluster.connect(NAMESPACE, patience=5.0)
+
+
 def items(kind: str, labels: str) -> list[dict[str, Any]]:
     """Objects of a kind by labels; none while the API server is away."""
-    text = kubectl("get", kind, "-l", labels, "-o", "json", check=False)
-    return list(json.loads(text)["items"]) if text else []
+    wanted = dict(each.split("=") for each in labels.split(","))
+    try:
+        return connected().pods(wanted) if kind == "pods" else connected().list(kind, wanted)
+    except ZoetropeError:
+        return []
+
+
+def log(pod: str, container: str = "") -> str:
+    """The end of a pod's log; empty while there is none."""
+    named = {"container": container} if container else {}
+    try:
+        text = connected().core.read_namespaced_pod_log(pod, NAMESPACE, tail_lines=300, **named)
+    except (ApiException, HTTPError):
+        return ""
+    return str(text)
 
 
 def zoetrope(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -127,16 +151,16 @@ class Run:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.7):
+        while not self._done.wait(1.0):
             self.look()
 
     def look(self) -> None:
         """Notes what is there now."""
         for job in items("trainjobs", f"zoetrope/run={self.run_id}"):
             self.jobs[job["metadata"]["uid"]] = job
-            for pod in items("pods", f"jobset.sigs.k8s.io/jobset-name={job['metadata']['name']}"):
-                if pod["status"].get("startTime"):
-                    self.pods[pod["metadata"]["uid"]] = pod["metadata"]["name"]
+        for pod in items("pods", f"zoetrope/run={self.run_id}"):
+            if pod["status"].get("startTime"):
+                self.pods[pod["metadata"]["uid"]] = pod["metadata"]["name"]
 
     def of_step(self, step: str) -> list[dict[str, Any]]:
         """TrainJobs of a step that were ever seen."""
@@ -160,7 +184,7 @@ class Run:
 
     def workflow(self) -> dict[str, Any] | None:
         """The Argo Workflow, None where it is gone."""
-        found = items("workflows.argoproj.io", f"pipeline/runid={self.run_id}")
+        found = items("workflows", f"pipeline/runid={self.run_id}")
         return found[0] if found else None
 
     def phase(self) -> str:
@@ -178,7 +202,7 @@ class Run:
 
     def _logged(self, step: str, after: int) -> int:
         for pod in self.job_pods(step):
-            lines = kubectl("logs", pod["metadata"]["name"], "--tail=200", check=False).splitlines()
+            lines = log(pod["metadata"]["name"]).splitlines()
             steps = [int(found[1]) for line in lines if (found := re.search(r"step (\d+) of ", line))]
             if steps and max(steps) >= after:
                 return max(steps)

@@ -147,9 +147,9 @@ class ApiServer:
             self._log.clear()
             self._compacted = self._version
 
-    def on(self, method, kind, do, times=1, query=""):
-        """Calls `do(name)` after the next such requests were received (watches and logs: while they go on)."""
-        self._hooks[method, kind, query].append([times, do])
+    def on(self, method, kind, do, query=""):
+        """Calls `do(name)` after the next such request (a watch or a followed log: while it goes on); one for each."""
+        self._hooks[method, kind, query].append(do)
 
     def made(self, method):
         return [path.rpartition("/")[2] for verb, path, _ in self.requests if verb == method]
@@ -165,11 +165,8 @@ class ApiServer:
     def run_hooks(self, method, kind, query, name):
         key = next((word for word in ("watch", "follow") if query.get(word)), "")
         hooks = self._hooks[method, kind, key]
-        for hook in list(hooks):
-            hook[0] -= 1
-            if not hook[0]:
-                hooks.remove(hook)
-            hook[1](name)
+        if hooks:
+            hooks.pop(0)(name)
 
 
 class _Server(ThreadingHTTPServer):

@@ -85,9 +85,13 @@ def follow(
             if state.deleted and not state.over:
                 return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
             if state.over:
+                # The watches on job and pods are not in step: a short job may have ended before its pods were seen.
+                refresh(cluster, state)
+                for pod in state.history.present:
+                    log.see(pod)
                 log.finish(LOG_END_SECONDS)
                 say("complete" if state.complete else "failed")
-                return _ended(cluster, state, log)
+                return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
             if state.waiting_for_start() and now - asked >= EVENTS_SECONDS and now - state.created >= EVENTS_SECONDS:
                 state.see_warnings(_events(cluster, state))
                 asked = now
@@ -158,13 +162,8 @@ def _events(cluster: Cluster, state: JobState) -> list[dict[str, Any]]:
     return sorted((event for event in found if event_time(event) >= begun), key=event_time)
 
 
-def _ended(cluster: Cluster, state: JobState, log: NodeLog) -> Ending:
-    refresh(cluster, state)
-    return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
-
-
 def refresh(cluster: Cluster, state: JobState) -> None:
-    """Takes in the pods as they are now: the watches on job and pods are not in step."""
+    """Takes in the pods as they are now."""
     try:
         for pod in History.of(cluster.pods(pods_of(state.job["metadata"]["name"]))).pods:
             if belongs(pod, state.job):
