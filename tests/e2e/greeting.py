@@ -3,7 +3,9 @@
 import torchx.specs as specs
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+# The first process of a container does not end by this signal unless it says so, and is killed 2 minutes later.
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
 print(f"node {sys.argv[1]} begins", flush=True)
 time.sleep(float(sys.argv[2]))
 print(f"node {sys.argv[1]} ends", flush=True)
