@@ -3,8 +3,8 @@
     python bench/scale_data.py [--films 48 --size 256 --clips 70e6 --prices NAME]
 
 Runs the real data steps on rendered footage as a cluster would, all replicas one after the other in this process,
-behind a store that counts: after a warm-up first on a quarter of the films, then on all, so that what costs the same for any number
-of clips (loading libraries and models, the page) drops out. CPU seconds, objects and requests per clip are measured
+behind a store that counts: after a warm-up first on a quarter of the films, then on all, so that what costs the same
+for any number of clips (loading models, the page) drops out. CPU seconds, objects and requests per clip are measured
 so; the rest is arithmetic. What a step does once for all clips (its merge) does not get faster with more pods.
 
 Not in the table: the filter near_duplicate, which compares every pair of clips in one process and has to be replaced
