@@ -11,6 +11,6 @@ setup(
         "": ["*.yaml", "*.json", "*.toml", "*.html", "*.css", "*.js", "py.typed"],
         # folders without code, which are no packages
         "zoetrope.model": ["configs/*.yaml", "configs/*/*.yaml"],
-        "zoetrope.pipelines": ["recipes/*.yaml", "compiled/*.yaml"],
+        "zoetrope.pipelines": ["recipes/*.yaml"],
     },
 )

@@ -17,16 +17,19 @@ from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.cluster import publish, run_link
 from zoetrope.infra.steps.outputs import DOCUMENT, STYLE, Artifact
 from zoetrope.infra.store import Store, get_json, open_store
+from zoetrope.pipelines.step_table import STEPS
 
 log = logging.getLogger(__name__)
-STATUSES = {"SUCCEEDED": "FINISHED", "CANCELLED": "KILLED"}
+LAST_STEP = "report"
+"""Every pipeline ends with it, and it is never answered from the cache."""
 
 
 def finish(state: str, message: str, settings: Settings, page: Artifact) -> None:
     """Files what the run cost, what it made and how it ended.
 
     Args:
-        state: `SUCCEEDED`, `FAILED` or `CANCELLED`, from KFP.
+        state: KFP's word for how the steps ended. Servers disagree about the words (`COMPLETE`, `SUCCEEDED`), so it
+            only tells a cancelled run from a failed one.
         message: KFP's message of a failure.
         settings: of the pod.
         page: KFP's HTML artifact.
@@ -34,7 +37,10 @@ def finish(state: str, message: str, settings: Settings, page: Artifact) -> None
     store = open_store(settings.store)
     shelf = RunShelf(store, settings.run_id)
     _collect_costs(settings)
-    record = run_record(shelf, store, settings, STATUSES.get(state, "FAILED"), message)
+    _note_cached(shelf, store)
+    unfinished = "KILLED" if state.upper().startswith("CANCEL") else "FAILED"
+    status = "FINISHED" if LAST_STEP in shelf.steps() else unfinished
+    record = run_record(shelf, store, settings, status, message)
     shelf.write_record(record)
     published = publish(settings, "finish", {"status": record["status"]})
     path = Path(page.path)
@@ -52,6 +58,16 @@ def _collect_costs(settings: Settings) -> None:
         log.warning("costs: %s", error.headline)
 
 
+def _note_cached(shelf: RunShelf, store: Store) -> None:
+    """Steps that KFP's cache answered ran nothing in this run; the last ones were given their records."""
+    known = shelf.steps()
+    for last in ("promote", "report"):
+        inputs = get_json(store, known[last]["record"])["inputs"] if last in known else {}
+        for step, reference in inputs.items():
+            if step in STEPS and step not in known:
+                shelf.note_step(step, reference, str(get_json(store, reference)["product"]))
+
+
 def run_record(shelf: RunShelf, store: Store, settings: Settings, status: str, message: str) -> dict[str, Any]:
     """`zoetrope.run.v1` of a run on a cluster."""
     plan = shelf.plan() or RunPlan(run_id=settings.run_id, pipeline="", recipe="", recipe_digest="")
@@ -62,7 +78,8 @@ def run_record(shelf: RunShelf, store: Store, settings: Settings, status: str, m
         record = get_json(store, entry["record"])
         kept = {key: record[key] for key in ("attempt", "seconds", "resources", "usage", "product", "key_figure")}
         spent = sum((cost(each, sheet) for each in entries if each.step == step), Decimal(0))
-        steps[step] = {"status": "succeeded", "record": entry["record"], "mlflow_run": entry["mlflow_run"], **kept}
+        status_of = "succeeded" if record["run_id"] == settings.run_id else "cached"
+        steps[step] = {"status": status_of, "record": entry["record"], "mlflow_run": entry["mlflow_run"], **kept}
         steps[step]["cost_usd"] = str(spent)
     return {
         "schema": "zoetrope.run.v1",

@@ -14,6 +14,8 @@ def finish(status: dsl.PipelineTaskFinalStatus, page: dsl.Output[dsl.HTML]):
         page: what the run cost and made, as HTML.
     """
     from zoetrope.infra.settings import Settings
+    from zoetrope.infra.steps import task_errors
     from zoetrope.pipelines.finish import finish as work
 
-    work(status.state, status.error_message or "", Settings(), page)
+    with task_errors("finish"):
+        work(status.state, status.error_message or "", Settings(), page)

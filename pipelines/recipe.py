@@ -121,7 +121,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         _expand(layer, where)
         values, places = merge(values, layer), places | where
         # Completed layer by layer: a key that is changed above does not reset its neighbours to their defaults.
-        values = validate(Recipe, values, places).model_dump(mode="json")
+        # But `resources` stay as written, so that `default` can still be changed for all steps at once.
+        written = values.get("resources")
+        values = validate(Recipe, values, places).model_dump(mode="json") | {"resources": written}
     places |= apply_overrides(values, overrides)
     _expand(values, places)
     return validate(Recipe, values, places)

@@ -43,11 +43,13 @@ def resolve(
         dataset_version: reference of the dataset version to start from.
     """
     from zoetrope.infra.settings import Settings
+    from zoetrope.infra.steps import task_errors
     from zoetrope.pipelines.cluster_run import ClusterInputs
     from zoetrope.pipelines.inputs import RunInputs
     from zoetrope.pipelines.resolve import resolve as work
 
-    inputs = RunInputs(overrides, source, budget_usd, promote_when_green)
-    run = ClusterInputs.read(pipeline, dataset, images)
-    jobs = work(recipe, inputs, Settings(), run)
+    with task_errors("resolve"):
+        inputs = RunInputs(overrides, source, budget_usd, promote_when_green)
+        run = ClusterInputs.read(pipeline, dataset, images)
+        jobs = work(recipe, inputs, Settings(), run)
     return jobs if run else (*jobs[:-1], dataset)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from zoetrope.infra.launch import JobReport, run_local
+from zoetrope.infra.launch import JobReport, run_app, run_local
+from zoetrope.infra.settings import Settings
 
 
 class StandIn:
@@ -42,6 +43,8 @@ class StandIn:
         result: str = "",
     ) -> JobReport:
         """See `zoetrope.infra.launch.run_app`."""
+        if not Settings().cluster:
+            return run_app(app, context, environment=environment, digest=digest, result=result)
         self.jobs.append(digest)
         (role,) = app.roles
         self.replicas.append(role.num_replicas)

@@ -14,6 +14,7 @@ from zoetrope.components.encode.manifest import SCHEMA, bucket_entries, dataset_
 from zoetrope.components.encode.merging import Merged, merge_units
 from zoetrope.components.encode.page import render_page
 from zoetrope.components.encode.text import stored_encoders, text_section
+from zoetrope.infra.datasets.layout import registry_files
 from zoetrope.infra.quality import GateResult, run_gate
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext, StepResult
@@ -136,4 +137,5 @@ def _result(product: Reference, manifest: Mapping[str, Any], gate: GateResult) -
         parameters={"buckets": ", ".join(names), "dataset_digest": manifest["digest"]},
         gates=[gate.as_dict()],
         page=render_page(manifest),
+        files=registry_files(manifest),
     )

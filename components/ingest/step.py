@@ -86,7 +86,7 @@ def _samples(config: IngestConfig, footage: FootageConfig, context: StepContext)
     orders = [FilmOrder(config, film, list(plan.copies_of(film)), footage.size) for film in plan.films]
     made = [each for batch in map_units(render_and_look, orders, context, config.workers, "films") for each in batch]
     by_name = {each.entry["path"]: each for each in made}
-    data = catalogue([by_name[each.name].entry for each in (*plan.films, *plan.copies)])
+    data = catalogue([by_name[name].entry for name in plan.names])
     captions = read_catalogue(lambda name: data if name == "catalogue.parquet" else None, "sample")
     files = [(name, name, by_name[name].looked) for name in sorted(by_name)]
     return _Found(files, captions, held_out_prompts(footage), "samples")

@@ -51,7 +51,9 @@ class ContextSink:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Takes the metrics after `step` steps."""
         self.context.log_metrics(values, step)
-        self.context.progress(f"step {step} of {self.steps}, loss {values['loss']:.4f}", step / self.steps)
+        line = f"step {step} of {self.steps}, loss {values['loss']:.4f}"
+        self.context.progress(line, step / self.steps)
+        print(line, flush=True)  # noqa: T201 - what a person sees in the log of the job's first pod
 
 
 class Stop:

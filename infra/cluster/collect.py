@@ -158,6 +158,8 @@ def settle_run(
 ) -> dict[str, Decimal]:
     """Settles the reservations of a run's jobs that no longer hold anything; collect first.
 
+    A job may be gone while its pods still end: it is settled when the ledger knows their end.
+
     Args:
         store: where the ledger lies.
         run_id: the pipeline run.
@@ -170,8 +172,11 @@ def settle_run(
         Job and attempt (`NAME.ATTEMPT`) -> what it cost in USD.
     """
     known = {job["metadata"]["name"]: job for job in jobs}
+    running = {_try_of(events) for events in PodLedger(store, run_id).open_chains().values()}
     settled = {}
     for each in open_reservations(store, run_id):
+        if (each.job, each.attempt) in running:
+            continue
         job = known.get(each.job)
         over = ended if job is None else attempt_of(job) > each.attempt or is_terminal(job)
         if over:
@@ -225,6 +230,11 @@ def _record(
     ]
     written = sum(ledger.record(facts, seen_at) for facts in found)
     return _Counts(len(found), sum(facts.ended is None for facts in found), written)
+
+
+def _try_of(events: list[Event]) -> tuple[str, int]:
+    body = events[0].body
+    return str(body["job"]), int(body["attempt"])
 
 
 def _workflow(pods: Iterable[Json], jobs: Iterable[Json]) -> str:

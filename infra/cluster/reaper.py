@@ -33,7 +33,8 @@ RECENT_SECONDS = 3600.0
 LAST_LOOK_SECONDS = 40.0
 """How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
 Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.3
+"""A deleted pod shows how it ended for less than a second before it is gone."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,7 @@ class _Pass:
         ]
         # Nothing before this line touches the store, which may be away.
         for job, pods in stopped:
-            self._try(
-                _name(job), _run_of(job), collect_pods, self.cluster, self.store, _run_of(job), pods, job, self.clock
-            )
+            self._try(_name(job), _run_of(job), self._note, job, pods)
         self._see_pods_end([job for job, _ in stopped])
         if not self.dry_run:
             self._try("ledger", "", self._ledgers)
@@ -145,45 +144,38 @@ class _Pass:
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
         if not self.dry_run:
-            # In the foreground: otherwise pods that end are replaced by new ones while the rest of the job goes.
-            self.cluster.delete("trainjobs", _name(job), foreground=True)
+            self.cluster.remove_job(_name(job))
         self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
         return None if self.dry_run else pods or []
+
+    def _note(self, job: Json, pods: list[Json]) -> None:
+        # Once the job is gone nothing else may name its run any more.
+        note_open_run(self.store, self.cluster.namespace, _run_of(job), _workflow_of(job))
+        collect_pods(self.cluster, self.store, _run_of(job), pods, job, self.clock)
 
     def _see_pods_end(self, jobs: list[Json]) -> None:
         """Looks at the pods of deleted jobs until they are gone: how they ended is not to be read afterwards."""
         until = self.clock() + LAST_LOOK_SECONDS
-        while jobs:
+        while True:
             left = []
             for job in jobs:
                 pods = self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
                 if pods:
-                    self._try(
-                        _name(job),
-                        _run_of(job),
-                        collect_pods,
-                        self.cluster,
-                        self.store,
-                        _run_of(job),
-                        pods,
-                        job,
-                        self.clock,
-                    )
+                    self._try(_name(job), _run_of(job), self._note, job, pods)
                     left.append(job)
             jobs = left
-            if jobs and self.clock() < until:
-                self.sleep(POLL_SECONDS)
-            else:
+            if not jobs or self.clock() >= until:
                 return
+            self.sleep(POLL_SECONDS)
 
     def _ledgers(self) -> None:
         """Continues the ledgers of all runs that are not closed yet, and closes those that can be."""
         noted = list_open_runs(self.store, self.cluster.namespace)
         workflows = {flow["metadata"]["name"]: flow for flow in self.cluster.list("workflows", {})}
         runs = dict(noted)
-        for name, flow in workflows.items():
-            run = flow["metadata"].get("labels", {}).get(RUN_OF_POD, "")
-            if run and run not in runs and self._is_recent(flow) and self._is_ours(run):
+        for name, each in workflows.items():
+            run = each["metadata"].get("labels", {}).get(RUN_OF_POD, "")
+            if run and run not in runs and self._is_recent(each) and self._is_ours(run):
                 runs[run] = name
         for run, name in sorted(runs.items()):
             mine = workflows.get(name) or self._by_run(workflows, run)

@@ -40,7 +40,7 @@ def checked_remote(url: str) -> str:
     if parts.password is not None:
         raise ZoetropeError(
             f"dataset remote at {parts.hostname}: the URL holds a password",
-            "leave it out; set ZOETROPE_GIT_USERNAME and ZOETROPE_GIT_PASSWORD (secret zoetrope-git)",
+            "leave it out; set ZOETROPE_GIT_TOKEN (secret zoetrope-git, key token)",
         )
     if parts.query or parts.fragment or len(parts.path) < 2:
         raise ZoetropeError(f"dataset remote {url!r}: not a URL of a git repository", _HINT)
@@ -60,7 +60,7 @@ class GitCredentials(BaseSettings):
 
     Attributes:
         username: for https.
-        password: password or access token for https.
+        token: access token or password for https.
         ssh_key: private key for ssh, as text; without one, ssh's own configuration is used.
         known_hosts: lines of `ssh-keyscan HOST`; needed with `ssh_key`, as unknown hosts are refused.
     """
@@ -68,7 +68,7 @@ class GitCredentials(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ZOETROPE_GIT_", extra="ignore")
 
     username: str = ""
-    password: SecretStr = Field(default=SecretStr(""))
+    token: SecretStr = Field(default=SecretStr(""))
     ssh_key: SecretStr = Field(default=SecretStr(""))
     known_hosts: str = ""
 
@@ -76,7 +76,7 @@ class GitCredentials(BaseSettings):
         """Variables for git; secrets stand in no command line, where other users would see them.
 
         Args:
-            url: the remote; a password is sent nowhere else.
+            url: the remote; a token is sent nowhere else.
             scratch: folder for the key's file, which has to go when git is done.
         """
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
@@ -90,9 +90,9 @@ class GitCredentials(BaseSettings):
             hosts.write_text(self.known_hosts.rstrip("\n") + "\n", encoding="utf-8")
             ssh += ["-o", f"UserKnownHostsFile={hosts}"]
         variables = {"GIT_SSH_COMMAND": shlex.join(ssh), "GIT_ALLOW_PROTOCOL": ":".join(SCHEMES)}
-        password = self.password.get_secret_value()
-        if password and url.startswith("https://"):
-            login = base64.b64encode(f"{self.username or 'git'}:{password}".encode()).decode()
+        token = self.token.get_secret_value()
+        if token and url.startswith("https://"):
+            login = base64.b64encode(f"{self.username or 'git'}:{token}".encode()).decode()
             parts = urlsplit(url)
             variables |= {
                 "GIT_CONFIG_COUNT": "1",

@@ -37,11 +37,12 @@ class Demand:
     Attributes:
         step: name of the step.
         pods: at the same time.
-        cpu: cores of each pod.
-        memory_gb: GB (10^9 bytes) of each pod.
+        cpu: cores that each pod asks for.
+        memory_gb: GB (10^9 bytes) of each pod, asked for and limit.
         gpus: of each pod.
         gpu_resource: name of the nodes' GPU resource.
         runtime: TrainingRuntime that the pods run on; empty for a step's own pod.
+        cpu_limit: cores that each pod may use; 0 takes `cpu`.
     """
 
     step: str
@@ -51,6 +52,7 @@ class Demand:
     gpus: int = 0
     gpu_resource: str = "nvidia.com/gpu"
     runtime: str = ""
+    cpu_limit: float = 0.0
 
 
 @dataclass(frozen=True)

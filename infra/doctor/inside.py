@@ -115,7 +115,8 @@ def _read(log: str) -> Iterator[Finding]:
     except ValueError:
         found = None
     if not isinstance(found, list):
-        last = (log.strip().splitlines() or ["nothing"])[-1][:200]
+        lines = [line.strip("│ ") for line in log.splitlines() if any(map(str.isalpha, line))]
+        last = (lines or ["nothing"])[-1][:200]
         yield problem("inside", f"the pod said: {last}", "is the image of the same version as this command?")
         return
     for each in found:

@@ -9,8 +9,8 @@ from zoetrope.infra.doctor.findings import Demand, Finding, Ground, ok, problem,
 from zoetrope.infra.doctor.kubernetes import NotAllowedError
 from zoetrope.infra.doctor.quantities import number
 
-LAUNCHER = Demand("launcher", 1, 0.1, 0.3)
-"""The pod that waits for a job, beside the job's own."""
+LAUNCHER = Demand("launcher", 1, cpu=0.05, memory_gb=0.27, cpu_limit=1)
+"""The pod that waits for a job, beside the job's own; asks for 50m and 256Mi."""
 _TOLERANCE = 1 + 1e-6
 
 
@@ -46,10 +46,11 @@ def _quota(item: Mapping[str, Any], ground: Ground) -> Finding:
 def _needs(demand: Demand) -> dict[str, float]:
     extra = LAUNCHER if demand.runtime else Demand("", 0, 0, 0)
     cpu = demand.pods * demand.cpu + extra.cpu
+    most = demand.pods * (demand.cpu_limit or demand.cpu) + extra.cpu_limit
     memory = (demand.pods * demand.memory_gb + extra.memory_gb) * 1e9
     needs = {"pods": float(demand.pods + extra.pods), "count/pods": float(demand.pods + extra.pods)}
     needs |= {"cpu": cpu, "requests.cpu": cpu, "memory": memory, "requests.memory": memory}
-    needs |= {"limits.cpu": cpu, "limits.memory": memory}
+    needs |= {"limits.cpu": most, "limits.memory": memory}
     return needs | {f"requests.{demand.gpu_resource}": float(demand.pods * demand.gpus)}
 
 
@@ -77,14 +78,14 @@ def limit_ranges(ground: Ground) -> Iterator[Finding]:
 
 def _beyond(demands: Any, most: Mapping[str, str]) -> tuple[Demand, str, float] | None:
     for demand in demands:
-        for resource, needed in _of_one_pod(demand).items():
+        for resource, needed in _of_one_pod(demand, demand.cpu_limit or demand.cpu).items():
             if resource in most and needed > number(most[resource]) * _TOLERANCE:
                 return demand, resource, needed
     return None
 
 
-def _of_one_pod(demand: Demand) -> dict[str, float]:
-    needs = {"cpu": demand.cpu, "memory": demand.memory_gb * 1e9}
+def _of_one_pod(demand: Demand, cpu: float) -> dict[str, float]:
+    needs = {"cpu": cpu, "memory": demand.memory_gb * 1e9}
     return needs | ({demand.gpu_resource: float(demand.gpus)} if demand.gpus else {})
 
 
@@ -101,7 +102,7 @@ def nodes(ground: Ground) -> Iterator[Finding]:
         return
     fits = True
     for demand in ground.demands:
-        needs = _of_one_pod(demand)
+        needs = _of_one_pod(demand, demand.cpu)
         if not any(all(number(node.get(key, 0)) >= needed for key, needed in needs.items()) for node in nodes_):
             fits = False
             what = ", ".join(_words(key, needed) for key, needed in needs.items())

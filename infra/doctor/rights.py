@@ -24,12 +24,15 @@ STEPS: tuple[Right, ...] = (
     ("get", "trainer.kubeflow.org", "trainjobs"),
     ("list", "trainer.kubeflow.org", "trainjobs"),
     ("watch", "trainer.kubeflow.org", "trainjobs"),
+    ("patch", "trainer.kubeflow.org", "trainjobs"),
     ("delete", "trainer.kubeflow.org", "trainjobs"),
     ("get", "trainer.kubeflow.org", "trainingruntimes"),
     ("list", "", "pods"),
     ("get", "", "pods/log"),
     ("list", "", "events"),
     ("watch", "argoproj.io", "workflows"),
+    ("create", "argoproj.io", "workflowtaskresults"),
+    ("patch", "argoproj.io", "workflowtaskresults"),
 )
 """What the pods of steps need: manifests/base grants it to the service account."""
 

@@ -26,8 +26,7 @@ FOLLOW_PATIENCE = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
 _OF_THIS_POD = frozenset(
-    f"ZOETROPE_{name}"
-    for name in ("POD", "NODE_NAME", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN", "RETRY", "IMAGE")
+    f"ZOETROPE_{name}" for name in ("POD", "PLACEMENTS", "RESOURCES", "RUN_DIRECTORY", "RUN_TOKEN", "RETRY", "IMAGE")
 )
 
 
@@ -154,6 +153,8 @@ class _ClusterJob:
             self.placement,
             budget_usd=plan.budget_usd if plan is not None else self.settings.budget_usd,
             price_sheet=self.settings.price_sheet,
+            namespace=self.settings.namespace,
+            workflow=self.settings.workflow,
         )
 
     def body(self, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:

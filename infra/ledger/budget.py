@@ -25,6 +25,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.collect import collect
 from zoetrope.infra.ledger.entry import LedgerEntry
 from zoetrope.infra.ledger.events import Event, checked_name, read_chain, read_folder, run_folder, write_chain
+from zoetrope.infra.ledger.open_runs import note_open_run
 from zoetrope.infra.ledger.resources import Resources
 from zoetrope.infra.prices import PriceSheet, cost, load_price_sheet
 from zoetrope.infra.store import Store
@@ -71,6 +72,8 @@ def reserve(
     *,
     budget_usd: str = "",
     price_sheet: str = "",
+    namespace: str = "",
+    workflow: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Reservation:
     """Sets aside what a job may cost until its deadline. A second call for the same try answers the first one's.
@@ -83,6 +86,8 @@ def reserve(
         placement: resources, nodes and deadline of the job.
         budget_usd: the most that the run may cost; empty for no limit.
         price_sheet: name of the sheet; empty for the newest valid one.
+        namespace: of the run; with it the reaper settles what is reserved also where the run is deleted meanwhile.
+        workflow: name of the run's Argo Workflow.
         clock: seconds since the epoch.
 
     Raises:
@@ -104,6 +109,8 @@ def reserve(
     body = {"usd": str(usd), "resources": resources.model_dump(), "deadline": placement.deadline}
     body |= {"job": job, "attempt": attempt, "price_sheet": sheet.name}
     chain = write_chain([Event.next_after([], "reserved", body, clock())])
+    if namespace:
+        note_open_run(store, namespace, run_id, workflow)
     claim = store.put_bytes(f"{base}.{uuid.uuid4().hex}.claim.jsonl", chain)
     if budget_usd:
         try:

@@ -117,12 +117,18 @@ def read_folder(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str
 
 def read_if_there(store: Store, key: str) -> bytes | None:
     """The object's content, or None when it was deleted since it was listed."""
+    uri = store.uri(key)
     try:
-        return store.read(store.uri(key))
+        return store.read(uri)
     except ZoetropeError:
-        if store.exists(store.uri(key)):
-            raise
-        return None
+        if not store.exists(uri):
+            return None
+    try:
+        return store.read(uri)  # a slow observer wrote it again between the two calls
+    except ZoetropeError:
+        if not store.exists(uri):
+            return None
+        raise
 
 
 def _broken(place: str, number: int, reason: str) -> ZoetropeError:

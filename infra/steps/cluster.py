@@ -6,13 +6,15 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.context import StepContext
-from zoetrope.infra.store import Store
+from zoetrope.infra.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,22 @@ class ClusterRun:
     def _keep_outbox(self, context: StepContext) -> None:
         if context.outbox.exists():
             self.shelf.keep_metrics(f"{context.step}.{context.attempt}", context.outbox.read_bytes())
+
+
+@contextmanager
+def task_errors(step: str) -> Iterator[None]:
+    """Around the work of a task that is no step (`resolve`, `finish`): verdicts and one line, as steps have them."""
+    settings = Settings()
+    run = ClusterRun(settings, open_store(settings.store)) if settings.cluster else None
+    if run is not None:
+        run.refuse_known_failure(step)
+    try:
+        yield
+    except ZoetropeError as error:
+        print(f"zoetrope: {step}: {error}", file=sys.stderr)  # noqa: T201
+        if run is not None and not error.retryable:
+            run.shelf.write_verdict(step, error)
+        raise SystemExit(error.exit_code) from None
 
 
 def tracking_environment(context: StepContext) -> dict[str, str]:

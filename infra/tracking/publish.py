@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +67,16 @@ class PodPublisher:
         parent = self.run()
         steps = self.shelf.steps()
         metrics: dict[str, float] = {}
-        for step, reference in self._records(steps).items():
-            if not steps.get(step, {}).get("mlflow_run"):
+        for step, entry in steps.items():
+            if not entry["mlflow_run"]:
                 run = self.tracker.step_run(parent, step)
-                self._log(run, step, reference)
-                if step in steps:
-                    self.shelf.note_step(step, reference, steps[step]["product"], run)
+                self._log(run, step, entry["record"])
+                self.shelf.note_step(step, entry["record"], entry["product"], run)
             if step in ("encode", "evaluate", "promote"):
-                metrics |= get_json(self.store, reference)["metrics"]
+                metrics |= get_json(self.store, entry["record"])["metrics"]
         self._send_kept(parent)
         self.tracker.finish(parent, status, metrics)
         return {"run": parent, "url": self._url(parent)}
-
-    def _records(self, steps: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-        """Step -> record; the report was given those of all steps, also of those that the cache answered."""
-        found = {step: entry["record"] for step, entry in steps.items()}
-        for step in ("promote", "report"):
-            if step in found:
-                inputs = get_json(self.store, found[step])["inputs"]
-                found = {name: ref for name, ref in inputs.items() if _is_record(ref, name)} | found
-        return found
 
     def _log(self, run: str, step: str, reference: str) -> None:
         for uri in self.shelf.kept_metrics():
@@ -112,10 +101,6 @@ class PodPublisher:
     def _url(self, run: str) -> str:
         base = self.settings.tracking_url or self.settings.tracking_uri
         return f"{base.rstrip('/')}/#/experiments/{self.tracker.experiment_id}/runs/{run}"
-
-
-def _is_record(reference: str, step: str) -> bool:
-    return "@sha256:" in reference and step not in ("checkpoint", "scores")
 
 
 def main() -> None:

@@ -280,7 +280,7 @@ class _Loop:
         lengths = [len(values) for values in terms.values()]
         tensors = {}
         for rank, flat in enumerate(self.workers.gather(torch.cat(list(terms.values())))):
-            for name, values in zip(terms, flat.split(lengths), strict=True):
+            for name, values in zip(terms, torch.split(flat, lengths), strict=True):
                 tensors[f"{rank}.{name}"] = values.clone()
         return tensors
 

@@ -153,7 +153,7 @@ def compile_pipelines(
 
     Example: zoetrope compile nano --target cluster --out compiled
     """
-    from zoetrope.pipelines.compile import COMPILED, check_all, compile_all, compile_pipeline, for_cluster
+    from zoetrope.pipelines.compile import COMPILED, Compile, check_all, compile_all, compile_pipeline, for_cluster
     from zoetrope.pipelines.local.plan import code_commit
     from zoetrope.pipelines.recipe import load_recipe
     from zoetrope.pipelines.recipe_file import recipe_names
@@ -162,7 +162,8 @@ def compile_pipelines(
     changes = list(overrides or [])
     for name in names:
         load_recipe(name, changes)
-    compile_one, folder = compile_pipeline, out or COMPILED
+    compile_one: Compile = compile_pipeline
+    folder = out or COMPILED
     if target is Target.cluster:
         from zoetrope.infra.images.lock import read_images
 

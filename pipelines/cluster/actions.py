@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.cluster.client import Kubeflow
-from zoetrope.pipelines.cluster.runs import RunView, get_run
-from zoetrope.pipelines.cluster.verdicts import clear_verdicts
+from zoetrope.pipelines.cluster.runs import get_run
+from zoetrope.pipelines.cluster.views import RunView
 
 
 def cancel(kubeflow: Kubeflow, run_id: str) -> RunView:
@@ -31,6 +32,6 @@ def retry(kubeflow: Kubeflow, run_id: str, store: Store) -> int:
             f"run {run_id} is {run.state}: there is nothing to retry",
             "wait for it, or start a new one with `zoetrope submit`; finished steps come from the cache",
         )
-    cleared = clear_verdicts(run_id, store)
+    cleared = len(RunShelf(store, run_id).clear_verdicts())
     kubeflow.call("runs", "run_service_retry_run", run_id=run_id)
     return cleared

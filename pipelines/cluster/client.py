@@ -99,3 +99,8 @@ def _message(body: Any) -> str:
 def not_there(error: ZoetropeError) -> bool:
     """Whether the server said that there is no such thing."""
     return "(404)" in error.headline
+
+
+def already_there(error: ZoetropeError) -> bool:
+    """Whether the server said that there is such a thing already."""
+    return "(409)" in error.headline

@@ -10,17 +10,21 @@ from zoetrope.pipelines.step_table import PIPELINES
 
 
 def demands(recipe: Recipe, pipeline: str = "full") -> list[Demand]:
-    """One entry a step: its job where it launches one, else its own pod."""
+    """One entry for each step that works: its job where it launches one, else its own pod.
+
+    Steps that only launch, merge and file ask for next to nothing and are left out.
+    """
+    from zoetrope.pipelines.cluster_tasks import HEAVY
     from zoetrope.pipelines.placements import placements
 
     jobs = placements(recipe, defaultdict(str))  # which image it is does not matter here
     found = []
     for step in PIPELINES[pipeline]:
-        held = recipe.resources[step]
-        place = jobs.get(step)
-        if place is None:
-            found.append(Demand(step, 1, held.cpu, held.memory_gb, held.gpus))
-            continue
-        size = place.cpu_request or place.cpu, place.memory_gb, place.gpus
-        found.append(Demand(step, place.nodes, *size, gpu_resource=place.gpu_resource, runtime=place.runtime))
+        held, place = recipe.resources[step], jobs.get(step)
+        if place is not None:
+            size = place.cpu_request or place.cpu, place.memory_gb, place.gpus, place.gpu_resource
+            found.append(Demand(step, place.nodes, *size, runtime=place.runtime, cpu_limit=place.cpu))
+        elif step in HEAVY:
+            size = held.cpu * recipe.cluster.cpu_request_share, held.memory_gb, held.gpus, recipe.cluster.gpu_resource
+            found.append(Demand(step, 1, *size, cpu_limit=held.cpu))
     return found

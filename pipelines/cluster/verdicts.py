@@ -9,7 +9,7 @@ from typing import Any
 
 from zoetrope.infra.errors import EXIT_OK, EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError
 from zoetrope.infra.store import Store
-from zoetrope.pipelines.cluster.runs import RunView
+from zoetrope.pipelines.cluster.views import RunView
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,3 @@ def _left(run_id: str, store: Store) -> Mapping[str, Mapping[str, Any]] | None:
     except (ZoetropeError, ValueError):
         return None
     return found
-
-
-def clear_verdicts(run_id: str, store: Store) -> int:
-    """Removes the verdicts of a run, so that its next attempt works instead of repeating them; returns how many."""
-    uris = list(store.list(verdict_prefix(run_id)))
-    for uri in uris:
-        store.delete(uri)
-    return len(uris)

@@ -5,6 +5,8 @@
 NAMESPACE       where KFP runs its pods (default kubeflow)
 POSTGRES_IMAGE  image for MLflow's database (default: the upstream image that the manifests name)
 IMAGES_LOCK     digests of the images that `make images` pushed (default images.lock)
+VOLUME_PATH     folder of the node for the database's volume, where the cluster has no default storage class; owned
+                by user 999 or writable for all
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import os
 import secrets
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from zoetrope.infra.images.lock import read_images
+from zoetrope.infra.images.overlay import write_overlay
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = os.environ.get("NAMESPACE", "kubeflow")
@@ -58,16 +60,26 @@ def make_secrets() -> None:
     secret("zoetrope-mlflow", {"POSTGRES_PASSWORD": password, "MLFLOW_BACKEND_STORE_URI": uri})
 
 
-def render(images: dict[str, str]) -> str:
-    """The dev overlay with these images."""
-    with tempfile.TemporaryDirectory(dir=ROOT / "manifests" / "overlays") as folder:
-        entries = []
-        for name, reference in images.items():
-            place, _, digest = reference.partition("@")
-            entries.append(f"  - {{name: {name}, newName: {place}, digest: '{digest}'}}")
-        text = f"resources: [../dev]\nnamespace: {NAMESPACE}\nimages:\n" + "\n".join(entries) + "\n"
-        Path(folder, "kustomization.yaml").write_text(text)
-        return kubectl("kustomize", folder, namespace=False)
+def render(lock: Path) -> str:
+    """The dev overlay with the digests of the lock."""
+    more = {"postgres": os.environ["POSTGRES_IMAGE"]} if os.environ.get("POSTGRES_IMAGE") else {}
+    folder = ROOT / ".e2e" / "overlay"
+    write_overlay("dev", folder, lock=lock, images=more, root=ROOT / "manifests")
+    return kubectl("kustomize", str(folder), namespace=False)
+
+
+def volume(path: str) -> None:
+    """A volume for MLflow's database, on a cluster that makes none by itself."""
+    claim = "data-zoetrope-postgresql-0"
+    spec = {
+        "capacity": {"storage": "20Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "",
+        "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+        "claimRef": {"namespace": NAMESPACE, "name": claim},
+    }
+    apply(json.dumps({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": claim}, "spec": spec}))
 
 
 def git_server(core: str) -> str:
@@ -109,13 +121,12 @@ def git_server(core: str) -> str:
 
 def main() -> None:
     """Installs everything and waits until it runs."""
-    images = read_images(Path(os.environ.get("IMAGES_LOCK", "images.lock"))).images
+    lock = Path(os.environ.get("IMAGES_LOCK", "images.lock"))
     make_secrets()
-    mapped = {f"zoetrope-{name}": reference for name, reference in images.items()}
-    if os.environ.get("POSTGRES_IMAGE"):
-        mapped["postgres"] = os.environ["POSTGRES_IMAGE"]
-    apply(render(mapped))
-    remote = git_server(images["core"])
+    if os.environ.get("VOLUME_PATH"):
+        volume(os.environ["VOLUME_PATH"])
+    apply(render(lock))
+    remote = git_server(read_images(lock).image("core"))
     kubectl("patch", "configmap", "zoetrope-settings", "-p", json.dumps({"data": {"ZOETROPE_DATASET_REMOTE": remote}}))
     for what in ("statefulset/zoetrope-postgresql", "deployment/zoetrope-mlflow"):
         print(f"waiting for {what}", flush=True)

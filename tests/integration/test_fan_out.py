@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_any_number_of_replicas_makes_the_same_dataset(
 def test_the_retry_of_a_lost_replica_makes_the_same_dataset(
     local: dict[str, Any], tmp_path: Path, stand_in: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk of the first encode job is full half way: its units that are done stay done."""
+    """Every replica is killed when it begins its second unit, in every attempt: what is done stays done."""
     stand_in.environment = {"ZOETROPE_TEST_KILL_AFTER": "1"}
     hook = tmp_path / "hook"
     hook.mkdir()
@@ -136,6 +137,4 @@ if os.environ.get("ZOETROPE_TEST_KILL_AFTER") and "zoetrope.infra.workers.replic
 
 
 def _python_path() -> list[str]:
-    import os
-
     return [part for part in os.environ.get("PYTHONPATH", "").split(":") if part]

@@ -75,6 +75,13 @@ def test_kueues_cluster_wide_queue_is_the_one_that_the_namespace_names(render):
             assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
 
 
+def test_the_one_cluster_role_is_for_what_no_role_can_grant(render):
+    rendered = {document["kind"]: document for document in render("platform/nodes")}
+    assert rendered["ClusterRole"]["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+    kubernetes_validate.validate(rendered["ClusterRole"], "1.36", strict=True)
+    kubernetes_validate.validate(rendered["ClusterRoleBinding"], "1.36", strict=True)
+
+
 def test_everything_that_pods_name_is_there_or_said_to_be_made_by_hand(installation):
     """ConfigMaps and accounts are in the overlay; secrets never are, so the README says how to make them."""
     readme = (MANIFESTS / "README.md").read_text()

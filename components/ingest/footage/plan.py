@@ -87,6 +87,11 @@ class Plan:
     copies: tuple[Copy, ...]
     held_out: tuple[tuple[str, str], ...] = field(default=())
 
+    @property
+    def names(self) -> list[str]:
+        """Of all files: films first."""
+        return [film.name for film in self.films] + [copy.name for copy in self.copies]
+
     def copies_of(self, film: Film) -> tuple[Copy, ...]:
         """Copies of one film, in the order of the plan."""
         return tuple(copy for copy in self.copies if copy.film == film.name)

@@ -83,7 +83,7 @@ def render_footage(
         by_name |= {entry["path"]: entry for entry in made}
         if progress is not None:
             progress(f"rendered {made[0]['path']}", len(by_name) / total)
-    entries = [by_name[each.name] for each in (*plan.films, *plan.copies)]
+    entries = [by_name[name] for name in plan.names]
     truth = {
         "schema": "zoetrope.footage.v1",
         "config": config.model_dump(),

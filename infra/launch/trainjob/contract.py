@@ -21,6 +21,7 @@ from zoetrope.infra.launch.trainjob.state import JobState, belongs, pods_of
 log = logging.getLogger(__name__)
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 GONE_SECONDS = 180.0
+GONE_LOOK_SECONDS = 1.0
 # Between Terminate and the signal that ends this process lie 6 to 8 seconds, in which the job has to be deleted.
 LAST_WORDS_SECONDS = 2.0
 
@@ -193,30 +194,36 @@ class Contract:
         last = failure.kind is Kind.DELETED or not failure.retryable or restarts >= self.max_restarts
         if last:
             if not state.over and not state.deleted:
-                self.cluster.delete("trainjobs", self.name, foreground=True)
+                self.cluster.remove_job(self.name)
             raise error
         self.say(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")
         self._remove(state.job)
         return self._make(attempt + 1, restarts + 1, owner)
 
     def _remove(self, job: Mapping[str, Any]) -> None:
-        self.cluster.delete("trainjobs", self.name, foreground=True)
+        self.cluster.remove_job(self.name)
         self._wait_until_gone(job)
 
     def _wait_until_gone(self, job: Mapping[str, Any]) -> None:
-        uid = job["metadata"]["uid"]
+        """Until a deleted job and its pods are gone; the pods may outlive it."""
+        deadline = time.monotonic() + GONE_SECONDS
+        if self._is_there(job):
+            uid = job["metadata"]["uid"]
+            for event in self.cluster.watch("trainjobs", self.name, GONE_SECONDS):
+                if event["type"] == "DELETED" or event["object"]["metadata"]["uid"] != uid:
+                    break
+        while self._is_there(job) or any(belongs(pod, job) for pod in self.cluster.pods(pods_of(self.name))):
+            if time.monotonic() > deadline:
+                raise ZoetropeError(
+                    f"TrainJob {self.name}: was deleted, but its pods do not end for {GONE_SECONDS:.0f} s",
+                    f"see `kubectl get pods -l {names.POD_OF_JOB}={self.name}`; a lost node may hold them",
+                    retryable=True,
+                )
+            time.sleep(GONE_LOOK_SECONDS)
+
+    def _is_there(self, job: Mapping[str, Any]) -> bool:
         found = self.cluster.get("trainjobs", self.name)
-        if found is None or found["metadata"]["uid"] != uid:
-            return
-        for event in self.cluster.watch("trainjobs", self.name, GONE_SECONDS):
-            if event["type"] == "DELETED" or event["object"]["metadata"]["uid"] != uid:
-                return
-        if (found := self.cluster.get("trainjobs", self.name)) is not None and found["metadata"]["uid"] == uid:
-            raise ZoetropeError(
-                f"TrainJob {self.name}: was deleted, but its pods do not end for {GONE_SECONDS:.0f} s",
-                f"see `kubectl get pods -l {names.POD_OF_JOB}={self.name}`; a lost node may hold them",
-                retryable=True,
-            )
+        return found is not None and found["metadata"]["uid"] == job["metadata"]["uid"]
 
     def _cancel(self, state: JobState | None) -> None:
         """Deletes the job at once; its last words may take two seconds."""
@@ -230,7 +237,7 @@ class Contract:
         words = threading.Thread(target=self._end, args=[state], name="last words", daemon=True)
         words.start()
         words.join(LAST_WORDS_SECONDS)
-        self.cluster.delete("trainjobs", self.name, foreground=True)
+        self.cluster.remove_job(self.name)
         words.join()
 
     def _end(self, state: JobState) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.components.train.test_train_steps import (
     AUTOENCODER,
@@ -20,23 +21,28 @@ from zoetrope.components.train.job import TrainingJob
 from zoetrope.components.train.mirror import StoreMirror
 from zoetrope.components.train.step import train_autoencoder, train_stage
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.launch.placement import Placement
 from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, open_store
 
 
 @pytest.fixture
-def pods(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Two nodes of one process."""
+def pods(stand_in: Any) -> Any:
+    """The stand-in, with all replicas at once."""
     stand_in.at_once = 0
-    placement = {"nodes": 2, "processes_per_node": 1}
-    monkeypatch.setenv("ZOETROPE_PLACEMENTS", json.dumps(dict.fromkeys(("autoencoder", "stage_2"), placement)))
     return stand_in
+
+
+TWO_NODES = Placement(nodes=2, processes_per_node=1)
+
+
+def in_pods(store: Any, folder: Path, run_id: str, key: str = "") -> StepContext:
+    """The context of a stage whose job runs on two nodes."""
+    return StepContext("stage_2", store, folder / "work", folder / "run", run_id=run_id, key=key, placement=TWO_NODES)
 
 
 def hook(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     """Runs a program at the start of every Python process that is started from now on."""
-    import os
-
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))
@@ -65,6 +71,7 @@ def test_the_autoencoder_of_two_nodes_is_that_of_one_machine(
 ) -> None:
     world = World(tmp_path)
     captions = world.captions()
+    world.context.placement = TWO_NODES
     there = get_json(world.store, train_autoencoder(AUTOENCODER, captions, world.context).product)
     nodes = sorted(path.parent.parent.parent.parent.name for path in tmp_path.rglob("clips.npy"))
     assert nodes == ["node-0", "node-1"], "each node decoded for itself"
@@ -81,7 +88,7 @@ def test_a_stage_goes_on_after_a_node_was_lost_and_ends_alike(
     monkeypatch.setenv("ZOETROPE_CLUSTER", "false")
     undisturbed = train_stage(config, dataset, parent, StepContext("stage_2", store, tmp_path / "a", tmp_path / "run"))
     monkeypatch.setenv("ZOETROPE_CLUSTER", "true")
-    context = StepContext("stage_2", store, tmp_path / "b", tmp_path / "run", run_id="lost", key="f" * 64)
+    context = in_pods(store, tmp_path, "lost", "f" * 64)
     with monkeypatch.context() as disturbed:
         hook(tmp_path / "hook", disturbed, AT_STEP.format(rank=1, step=3, signal="SIGKILL"))
         with pytest.raises(ZoetropeError):
@@ -97,12 +104,8 @@ def test_a_stage_goes_on_after_a_node_was_lost_and_ends_alike(
     assert result.metrics["final_loss"] == undisturbed.metrics["final_loss"]
     assert pods.jobs[0] == pods.jobs[1]
     assert list(store.list(key)) == [], "what nobody needs any more is removed"
-    train_stage(
-        config,
-        dataset,
-        parent,
-        StepContext("stage_2", store, tmp_path / "c", tmp_path / "run", "lost", 2, None, "f" * 64),
-    )
+    context.attempt = 2
+    train_stage(config, dataset, parent, context)
     assert len(pods.jobs) == 2, "a result that is there is not computed again"
 
 
@@ -111,8 +114,8 @@ def test_told_to_end_it_saves_between_reports_and_ends_alike(
 ) -> None:
     """SIGTERM in the third step of a report of two: its first step must not be lost."""
     store, dataset, parent = dataset_and_parent(checkpoint_store)
-    config = stage_config(checkpoint_store, stage=STAGE.__class__(**{**STAGE.__dict__, "save_every": 0}))
-    context = StepContext("stage_2", store, tmp_path / "b", tmp_path / "run", run_id="told", key="e" * 64)
+    config = stage_config(checkpoint_store, stage=replace(STAGE, save_every=0))
+    context = in_pods(store, tmp_path, "told", "e" * 64)
     with monkeypatch.context() as disturbed:
         hook(tmp_path / "hook", disturbed, AT_STEP.format(rank=1, step=2, signal="SIGTERM"))
         with pytest.raises(ZoetropeError, match="exit status 75"):
@@ -126,11 +129,11 @@ def test_told_to_end_it_saves_between_reports_and_ends_alike(
 
 
 def test_a_place_with_another_number_of_workers_is_refused(
-    checkpoint_store: Any, step_context: StepContext, stand_in: Any, monkeypatch: pytest.MonkeyPatch
+    checkpoint_store: Any, step_context: StepContext, stand_in: Any
 ) -> None:
     _, dataset, parent = dataset_and_parent(checkpoint_store)
-    monkeypatch.setenv("ZOETROPE_PLACEMENTS", json.dumps({"test": {"nodes": 3, "processes_per_node": 2}}))
-    with pytest.raises(ZoetropeError, match="3 nodes with 2 processes each are 6 workers, the step's .* says 2"):
+    step_context.placement = Placement(nodes=3, processes_per_node=2)
+    with pytest.raises(ZoetropeError, match=r"3 nodes with 2 processes each are 6 workers, the step's .* says 2"):
         train_stage(stage_config(checkpoint_store), dataset, parent, step_context)
     assert stand_in.jobs == []
 
@@ -185,11 +188,10 @@ def test_a_damaged_state_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_pod_is_the_steps_own_message(checkpoint_store: Any, tmp_path: Path, pods: Any) -> None:
-    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    store, dataset, _ = dataset_and_parent(checkpoint_store)
     given = tmp_path / "bad.safetensors"
     given.write_bytes(b"no weights")
-    context = StepContext("stage_2", store, tmp_path / "w", tmp_path / "run", run_id="bad")
+    context = in_pods(store, tmp_path, "bad")
     with pytest.raises(ZoetropeError, match="stage_2: ValueError: ") as caught:
         train_stage(stage_config(checkpoint_store, pretrained=str(given)), dataset, "", context)
     assert not caught.value.retryable
-    assert torch.distributed.is_available()

@@ -104,12 +104,13 @@ class FakeCluster:
     def pods(self, labels):
         return self.list("pods", labels)
 
+    def remove_job(self, name):
+        self.delete("trainjobs", name)
+
     def delete(self, kind, name, foreground=False):
         self._call("delete", kind, name)
-        assert foreground  # otherwise a real cluster makes new pods in the place of those that end
-        if name not in self.objects[kind]:
-            return
-        self.objects[kind][name]["metadata"]["deletionTimestamp"] = stamp(self.now - START)
+        assert not foreground  # a real cluster would run the pods once more
+        self.objects[kind].pop(name, None)
         for pod in list(self.objects["pods"].values()):
             if pod["metadata"]["labels"].get(JOB_OF_POD) == name:
                 pod["metadata"]["deletionTimestamp"] = stamp(self.now - START + 30)
@@ -125,11 +126,6 @@ class FakeCluster:
                 finished = stamp(asked + self.grace - START)
                 state = {"terminated": {"exitCode": 143, "reason": "Error", "finishedAt": finished}}
                 pod["status"] |= {"phase": "Failed", "containerStatuses": [{"name": "node", "state": state}]}
-
-        for name, job in list(self.objects["trainjobs"].items()):
-            pods = [pod for pod in self.objects["pods"].values() if pod["metadata"]["labels"].get(JOB_OF_POD) == name]
-            if "deletionTimestamp" in job["metadata"] and not pods:
-                self.objects["trainjobs"].pop(name, None)
 
     def _call(self, *call):
         self.calls.append(call)

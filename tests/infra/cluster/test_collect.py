@@ -192,7 +192,9 @@ def test_pods_at_hand_are_written_without_asking_the_cluster(run, store, make):
         ("nano-x7.root.stage-1-driver", "stage_1", 1, "driver"),
         ("nano-x7.root.stage-1.executor", "stage_1", 1, "step"),
         ("nano-x7.root.stage-1(2).executor", "stage_1", 3, "step"),
-        ("nano-x7.root.exit-handler-1.curate.executor(0)", "curate", 1, "step"),
+        # As KFP 2.17 with Argo 4.0.5 writes them.
+        ("nano-x7(0).root(0).exit-handler-1(0).resolve(0).executor(1)", "resolve", 2, "step"),
+        ("nano-x7(0).root(0).exit-handler-1.onExit(0).finish-driver(0)", "finish", 1, "driver"),
         ("", "pipeline", 1, "step"),
     ],
 )

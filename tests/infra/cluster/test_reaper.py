@@ -66,6 +66,22 @@ def test_terminate_and_deleted_runs(left_behind, store, make):
     assert list_open_runs(store, "test") == {}
 
 
+def test_a_deleted_run_is_settled_though_no_pass_ever_saw_it(cluster, store, make):
+    """With its job still there, and with everything of it gone."""
+    cluster.add("trainjobs", make.trainjob("z1", RUN, workflow="deleted"))
+    cluster.add("pods", make.job_pod("z1-node-0-0-aaaaa", "z1"))
+    cluster.now += 100
+    reserved(store, cluster)
+    reserve(
+        store, "run-2", "z2", 1, Placement(deadline=60), budget_usd="5", namespace="test", workflow="deleted",
+        clock=cluster.clock,
+    )  # fmt: skip
+    assert one_pass(cluster, store).failures == []
+    assert open_reservations(store, RUN) == open_reservations(store, "run-2") == []
+    assert list_open_runs(store, "test") == {}
+    assert [entry.outcome for entry in collect(store)] == ["cancelled"]
+
+
 def test_a_job_of_a_running_run_is_left_alone_whatever_became_of_its_launcher(left_behind, store, make):
     left_behind.add("workflows", make.workflow("wf", RUN, "Running"))
     done = one_pass(left_behind, store)
@@ -234,6 +250,20 @@ def test_a_job_whose_pods_are_gone_is_settled_before_its_own_object_is(left_behi
     done = one_pass(left_behind, store)
     assert actions(done) == [("settled", "z1.1")]
     assert open_reservations(store, RUN) == []
+
+
+def test_a_job_is_settled_when_its_pods_have_ended_and_not_before(left_behind, store):
+    left_behind.grace = 100.0  # longer than the reaper looks
+    done = one_pass(left_behind, store)
+    assert ("deleted", "z1") in actions(done)
+    assert len(open_reservations(store, RUN)) == 1
+    assert list_open_runs(store, "test") == {RUN: "wf"}
+    left_behind.now += 60
+    done = one_pass(left_behind, store)
+    assert ("settled", "z1.1") in actions(done)
+    [entry] = collect(store, RUN)
+    assert entry.seconds == 190.0
+    assert list_open_runs(store, "test") == {}
 
 
 def test_a_run_that_has_not_begun_is_not_over(make):

@@ -207,7 +207,7 @@ def test_plain_urls_pass(url: str) -> None:
 
 
 def test_secrets_stand_in_no_command_line_and_are_for_one_host(tmp_path: Path) -> None:
-    given = GitCredentials(username="u", password="hunter2", ssh_key="KEY", known_hosts="host ssh-ed25519 A")
+    given = GitCredentials(username="u", token="hunter2", ssh_key="KEY", known_hosts="host ssh-ed25519 A")
     variables = given.environment("https://host:8443/a.git", tmp_path)
     assert variables["GIT_CONFIG_KEY_0"] == "http.https://host:8443/.extraHeader"
     assert "GIT_CONFIG_COUNT" not in given.environment("ssh://host/a.git", tmp_path)

@@ -96,8 +96,8 @@ FAULTS: list[tuple[str, Callable[[Any], None], str]] = [
     ("settings", put(f"{NAMESPACE}/configmaps/zoetrope-settings", {"data": {}}), "the key ZOETROPE_STORE is missing"),
     ("runtimes", put("/apis/trainer.kubeflow.org/v1alpha1/namespaces/runs/trainingruntimes", {"items": []}),
      "there is no TrainingRuntime zoetrope-torch-cpu"),
-    ("quotas", quota(requests__cpu="4"), "quota q is too small: step stage_1 needs 4.1 requests.cpu, it allows 4"),
-    ("quotas", quota(requests__memory="8G"), "needs 8.3 GB of requests.memory, it allows 8 GB"),
+    ("quotas", quota(requests__cpu="4"), "quota q is too small: step stage_1 needs 4.05 requests.cpu, it allows 4"),
+    ("quotas", quota(requests__memory="8G"), "needs 8.27 GB of requests.memory, it allows 8 GB"),
     ("quotas", quota(pods="2"), "needs 3 pods, it allows 2"),
     ("limit ranges", limit(memory="2Gi"), "step stage_1 needs 4 GB of memory in one pod, it allows 2.14748 GB"),
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zoetrope.infra.errors import ZoetropeError
@@ -221,6 +221,7 @@ def test_no_event_is_lost_whatever_the_order_and_whoever_is_killed(
     looks=st.lists(st.integers(0, 3000), min_size=2, max_size=4),
     order=st.lists(st.integers(0, 3), min_size=1, max_size=40),
 )
+@example(looks=[0, 70, 550], order=[0, 0, 0, 2, 0, 1, *[0] * 8, 1, *[2] * 5])
 def test_a_reader_always_finds_the_chain(memory, interleaved, looks, order):
     store = memory()
     PodLedger(store, RUN).record(POD, START)

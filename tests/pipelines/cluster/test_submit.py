@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from zoetrope.infra.doctor import Finding
 from zoetrope.infra.store import open_store
+from zoetrope.pipelines.cluster.demands import demands
+from zoetrope.pipelines.recipe import load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -246,3 +249,34 @@ def test_waiting_outlives_an_api_server_that_is_away(
     kubeflow.moves = move
     monkeypatch.setattr("zoetrope.pipelines.cluster.follow.time.sleep", slept)
     assert zoetrope("submit", "nano", "--host", kubeflow.url, "--wait").code == 0
+
+
+def test_a_recipe_asks_for_what_its_pods_are_given() -> None:
+    recipe = load_recipe("nano", ["resources.stage_1.cpu=8", "cluster.cpu_request_share=0.5"])
+    found = {demand.step: demand for demand in demands(recipe)}
+    stage = found["stage_1"]
+    assert (stage.pods, stage.cpu, stage.cpu_limit, stage.runtime) == (2, 2.0, 4.0, "zoetrope-torch-cpu")
+    assert (found["generate"].pods, found["generate"].runtime) == (1, "")
+    assert found["ingest"].runtime == "zoetrope-plain"
+    assert "promote" not in found
+    assert set(found) > {demand.step for demand in demands(recipe, "data")}
+
+
+def test_a_cluster_that_does_not_fit_is_one_line_and_creates_nothing(
+    kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(ground: Any, *, before_submit: bool) -> list[Finding]:
+        assert before_submit
+        return [Finding("quotas", "problem", "quota q is too small", "raise it")]
+
+    monkeypatch.setattr("zoetrope.pipelines.cluster.preflight.examine", look)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    said = zoetrope("submit", "nano", "--host", kubeflow.url)
+    assert (said.code, said.problem, kubeflow.created) == (2, "quotas: quota q is too small", [])
+
+
+def test_an_unknown_context_is_one_line(kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    said = zoetrope("submit", "nano", "--host", kubeflow.url)
+    assert (said.code, kubeflow.created) == (2, [])
+    assert "kubeconfig" in said.problem

@@ -1,0 +1,119 @@
+"""What steps do on a cluster beside their work: verdicts, retries, the run's shelf, outputs for the UI."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.steps import StepResult, execute_job, task_errors
+from zoetrope.infra.steps.outputs import Outputs
+from zoetrope.infra.store import open_store, put_json
+
+JOB = json.dumps({"step": "curate", "config": {}, "code": "c"})
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunShelf:
+    """The environment of a step's pod; no MLflow."""
+    for name, value in {
+        "ZOETROPE_CLUSTER": "true",
+        "ZOETROPE_STORE": str(tmp_path / "store"),
+        "ZOETROPE_RUN_ID": "run-1",
+        "ZOETROPE_RUN_DIRECTORY": str(tmp_path / "pod" / "runs" / "current"),
+        "ZOETROPE_TRACKING_URI": "",
+        "ZOETROPE_POD": "pod-a",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("KFP_RETRY_INDEX", raising=False)
+    return RunShelf(open_store(tmp_path / "store"), "run-1")
+
+
+def fails(error: Exception) -> Any:
+    def work(config: Any, context: Any) -> StepResult:
+        raise error
+
+    return work
+
+
+def succeeds(config: Any, context: Any) -> StepResult:
+    product = put_json(context.store, {"schema": "x"})
+    return StepResult(product, key_figure="3 clips", metrics={"clips": 3.0}, files={"a/b.json": b"{}"})
+
+
+def test_a_failure_for_good_is_repeated_by_no_retry_but_by_a_person(
+    pod: RunShelf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as first:
+        execute_job(JOB, fails(ZoetropeError("curate: nothing is kept", "loosen the thresholds")))
+    assert first.value.code == 2
+    capsys.readouterr()
+    monkeypatch.setenv("KFP_RETRY_INDEX", "1")
+    with pytest.raises(SystemExit) as second:
+        execute_job(JOB, succeeds)
+    assert second.value.code == 2
+    assert "nothing is kept\n  -> loosen the thresholds" in capsys.readouterr().err
+    monkeypatch.setenv("KFP_RETRY_INDEX", "0")  # a person's retry counts from 0 again
+    product, record = execute_job(JOB, succeeds)
+    assert pod.steps()["curate"] == {"record": record, "product": product, "mlflow_run": ""}
+    assert pod.verdict("curate") is None
+
+
+@pytest.mark.parametrize("error", [ZoetropeError("S3 is away", retryable=True), ConnectionError("reset")])
+def test_what_may_pass_leaves_no_verdict(pod: RunShelf, error: Exception) -> None:
+    with pytest.raises((SystemExit, ConnectionError)):
+        execute_job(JOB, fails(error))
+    assert pod.verdict("curate") is None
+
+
+def test_a_fault_of_ours_is_final_too(pod: RunShelf) -> None:
+    with pytest.raises(KeyError):
+        execute_job(JOB, fails(KeyError("column")))
+    verdict = pod.verdict("curate")
+    assert verdict is not None
+    assert "KeyError" in verdict.headline
+
+
+def test_a_pod_that_is_told_to_end_writes_nothing_more(pod: RunShelf) -> None:
+    with pytest.raises(SystemExit) as ended:
+        execute_job(JOB, fails(SystemExit(143)))  # type: ignore[arg-type]
+    assert ended.value.code == 143
+    chain = pod.store.read(pod.store.uri("ledger/run-1/curate.1.jsonl")).splitlines()
+    assert [json.loads(line)["kind"] for line in chain] == ["allocation"]
+    assert json.loads(chain[0])["body"]["pod"] == "pod-a"
+
+
+def test_verdicts_are_forgotten_for_a_persons_retry(pod: RunShelf) -> None:
+    pod.write_verdict("stage_1", ZoetropeError("out of memory"))
+    pod.write_verdict("encode", ZoetropeError("no clip"))
+    assert sorted(pod.clear_verdicts()) == ["encode", "stage_1"]
+    assert pod.verdict("stage_1") is None
+
+
+def test_tasks_that_are_no_steps_end_with_one_line_and_a_verdict(
+    pod: RunShelf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, task_errors("resolve"):
+        raise ZoetropeError("unknown key stages.stage_9", "did you mean stage_1?")
+    assert ended.value.code == 2
+    assert "zoetrope: resolve: unknown key stages.stage_9" in capsys.readouterr().err
+    assert pod.verdict("resolve") is not None
+
+
+def test_pages_link_and_escape_metrics_are_typed_and_files_lie_beside(tmp_path: Path) -> None:
+    logged: dict[str, float] = {}
+    page = SimpleNamespace(path=str(tmp_path / "out" / "page"), metadata={})
+    files = SimpleNamespace(path=str(tmp_path / "out" / "files"), metadata={})
+    metrics = SimpleNamespace(log_metric=lambda name, value: logged.update({name: value}))
+    store = open_store(tmp_path / "store")
+    result = StepResult(put_json(store, {}), "<b>", {"clips": 3}, files={"a/b.json": b"{}"})
+    Outputs(page, metrics, files).write("curate", result, {"MLflow": "http://mlflow/?a=1&b=2"})
+    text = Path(page.path).read_text()
+    assert "&lt;b&gt;" in text
+    assert 'href="http://mlflow/?a=1&amp;b=2"' in text
+    assert logged == {"clips": 3.0}
+    assert Path(files.path, "a", "b.json").read_bytes() == b"{}"
+    assert page.metadata["schema"] == "zoetrope.page.v1"
