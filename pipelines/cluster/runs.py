@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cluster.client import Kubeflow, not_there
+from zoetrope.pipelines.cluster.nodes import Node, newest, pods, workflow_nodes
 from zoetrope.pipelines.cluster.tasks import TaskPlace, attempts, task_places
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
+_PHASES = {
+    "Succeeded": "succeeded", "Failed": "failed", "Error": "failed", "Running": "running", "Pending": "waiting",
+    "Skipped": "skipped",
+}  # fmt: skip
+_STOPPED = "Stopped with strategy"
 _PREFIX = "zoetrope-"
 
 
@@ -95,7 +101,7 @@ def get_run(kubeflow: Kubeflow, run_id: str) -> RunView:
     """One run with its steps; raises ZoetropeError where there is none."""
     run = read_run(kubeflow, run_id)
     spec = run_spec(kubeflow, run)
-    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(_steps(run, spec)))
+    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(_steps(kubeflow, run, spec)))
 
 
 def read_run(kubeflow: Kubeflow, run_id: str) -> Any:
@@ -162,25 +168,48 @@ def _view(run: Any, pipeline: str, steps: tuple[StepView, ...]) -> RunView:
     )
 
 
-def _steps(run: Any, spec: Mapping[str, Any]) -> list[StepView]:
+def _steps(kubeflow: Kubeflow, run: Any, spec: Mapping[str, Any]) -> list[StepView]:
+    places = task_places(spec)
+    try:
+        nodes = workflow_nodes(kubeflow.workflow(run.run_id) or {})
+    except ValueError:  # of a form that we do not know
+        nodes = []
+    if nodes:
+        return [_step_of_nodes(place, nodes, run) for place in places]
     details = (run.run_details.task_details if run.run_details else None) or []
     children = {child.pod_name for detail in details for child in detail.child_tasks or [] if child.pod_name}
-    by_name: dict[str, list[Any]] = {}
-    for detail in details:
-        by_name.setdefault(str(detail.display_name), []).append(detail)
-    return [_step(place, by_name.get(place.key, []), children, run) for place in task_places(spec)]
+    by_name = {str(detail.display_name): detail for detail in details}
+    return [_step_of_details(place, by_name.get(place.key), children, run) for place in places]
 
 
-def _step(place: TaskPlace, details: list[Any], children: set[str], run: Any) -> StepView:
-    if not details:
-        return StepView(place.step, "not started" if run.state in ENDED else "waiting", None, 0)
-    detail = details[-1]
+def _step_of_nodes(place: TaskPlace, nodes: Sequence[Node], run: Any) -> StepView:
+    node, driver = newest(nodes, place.path), newest(nodes, place.driver)
+    tries = pods(nodes, place.executor)
+    if node is None or node.start is None or node.phase == "Omitted":
+        if driver is not None and _PHASES.get(driver.phase) == "failed":
+            return StepView(place.step, "failed", _seconds(driver.start, driver.end), 0, driver.message)
+        return _not_begun(place, run)
+    state = _PHASES.get(node.phase, node.phase.lower())
+    if state == "succeeded" and not tries:
+        state = "cached"
+    if state == "failed" and run.state == "CANCELED" and _STOPPED in node.message:
+        state = "cancelled"
+    return StepView(place.step, state, _seconds(node.start, node.end), tries, node.message)
+
+
+def _step_of_details(place: TaskPlace, detail: Any, children: set[str], run: Any) -> StepView:
+    if detail is None or not detail.state:
+        return _not_begun(place, run)
     tries = attempts(place, children)
     state = _word(detail.state)
     if state == "succeeded" and place.retries and not tries:
         state = "cached"
     start, end = _time(detail.start_time), _time(detail.end_time)
     return StepView(place.step, state, _seconds(start, end), tries, _error(detail.error))
+
+
+def _not_begun(place: TaskPlace, run: Any) -> StepView:
+    return StepView(place.step, "not started" if run.state in ENDED else "waiting", None, 0)
 
 
 def _word(state: Any) -> str:
