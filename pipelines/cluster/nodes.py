@@ -85,7 +85,8 @@ def _time(text: str | None) -> datetime | None:
 def newest(nodes: Iterable[Node], path: str) -> Node | None:
     """The node at `path`, with all of its attempts as one; of repeated parents the latest."""
     found = [node for node in nodes if node.path == path]
-    return ([node for node in found if not node.numbered] or found or [None])[-1]
+    whole = [node for node in found if not node.numbered] or found
+    return whole[-1] if whole else None
 
 
 def pods(nodes: Iterable[Node], path: str) -> int:
