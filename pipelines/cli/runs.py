@@ -179,7 +179,7 @@ def logs(
 
 def _logs_cluster(kubeflow: Kubeflow, run_id: str, step: str, follow: bool) -> None:
     from zoetrope.pipelines.cluster.kubernetes import cluster
-    from zoetrope.pipelines.cluster.logs import read_log, step_pods
+    from zoetrope.pipelines.cluster.logs import followed_last, read_log, step_pods
     from zoetrope.pipelines.cluster.runs import read_run, run_spec
     from zoetrope.pipelines.cluster.tasks import task_places
 
@@ -195,6 +195,8 @@ def _logs_cluster(kubeflow: Kubeflow, run_id: str, step: str, follow: bool) -> N
         raise ZoetropeError(
             f"no pod of {step or 'the run'} is there", "it has not started, or its pods are gone: see the Kubeflow UI"
         )
+    if follow:
+        pods = followed_last(pods)
     for pod in pods:
         if len(pods) > 1:
             typer.echo(f"==> {pod.title} ({pod.pod}) <==")

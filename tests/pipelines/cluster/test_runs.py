@@ -286,6 +286,8 @@ def test_logs_of_a_step_are_printed(
     said = zoetrope("runs", "logs", "r1", "stage_1", "--host", kubeflow.url)
     assert said.out.splitlines()[:2] == ["==> stage_1, attempt 1 (a) <==", "of a"]
     assert len(said.out.splitlines()) == 8
+    said = zoetrope("runs", "logs", "r1", "stage_1", "--follow", "--host", kubeflow.url)
+    assert said.out.splitlines()[-1] == "of bb"  # the step's own log ends with the step
     said = zoetrope("runs", "logs", "r1", "stage_9", "--host", kubeflow.url)
     assert (said.code, said.problem) == (2, "run r1 has no step 'stage_9'")
     said = zoetrope("runs", "logs", "r1", "--follow", "--host", kubeflow.url)
