@@ -65,6 +65,11 @@ def workflow_nodes(workflow: Mapping[str, Any]) -> list[Node]:
     return sorted(map(_node, (nodes or {}).values()), key=lambda node: (node.start is not None, str(node.start)))
 
 
+def terminated(workflow: Mapping[str, Any]) -> bool:
+    """Whether somebody terminated the run: that is how KFP tells Argo, which ends it as one that failed."""
+    return (workflow.get("spec") or {}).get("activeDeadlineSeconds") == 0
+
+
 def _node(node: Mapping[str, Any]) -> Node:
     name = str(node["name"])
     return Node(

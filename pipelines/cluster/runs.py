@@ -9,7 +9,7 @@ from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cluster.client import Kubeflow, not_there
-from zoetrope.pipelines.cluster.nodes import Node, newest, pods, workflow_nodes
+from zoetrope.pipelines.cluster.nodes import Node, newest, pods, terminated, workflow_nodes
 from zoetrope.pipelines.cluster.tasks import TaskPlace, attempts, task_places
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
@@ -18,7 +18,7 @@ _PHASES = {
     "Succeeded": "succeeded", "Failed": "failed", "Error": "failed", "Running": "running", "Pending": "waiting",
     "Skipped": "skipped",
 }  # fmt: skip
-_STOPPED = "Stopped with strategy"
+_STOPPED = ("exceeded workflow deadline", "Stopped with strategy")
 _PREFIX = "zoetrope-"
 
 
@@ -100,8 +100,10 @@ def list_runs(kubeflow: Kubeflow, limit: int, *, everything: bool = False) -> li
 def get_run(kubeflow: Kubeflow, run_id: str) -> RunView:
     """One run with its steps; raises ZoetropeError where there is none."""
     run = read_run(kubeflow, run_id)
-    spec = run_spec(kubeflow, run)
-    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(_steps(kubeflow, run, spec)))
+    spec, workflow = run_spec(kubeflow, run), kubeflow.workflow(run_id) or {}
+    if run.state == "FAILED" and terminated(workflow):  # KFP 2.17 calls it failed once Argo has ended it
+        run.state = "CANCELED"
+    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(_steps(run, spec, workflow)))
 
 
 def read_run(kubeflow: Kubeflow, run_id: str) -> Any:
@@ -168,10 +170,10 @@ def _view(run: Any, pipeline: str, steps: tuple[StepView, ...]) -> RunView:
     )
 
 
-def _steps(kubeflow: Kubeflow, run: Any, spec: Mapping[str, Any]) -> list[StepView]:
+def _steps(run: Any, spec: Mapping[str, Any], workflow: Mapping[str, Any]) -> list[StepView]:
     places = task_places(spec)
     try:
-        nodes = workflow_nodes(kubeflow.workflow(run.run_id) or {})
+        nodes = workflow_nodes(workflow)
     except ValueError:  # of a form that we do not know
         nodes = []
     if nodes:
@@ -192,7 +194,7 @@ def _step_of_nodes(place: TaskPlace, nodes: Sequence[Node], run: Any) -> StepVie
     state = _PHASES.get(node.phase, node.phase.lower())
     if state == "succeeded" and not tries:
         state = "cached"
-    if state == "failed" and run.state == "CANCELED" and _STOPPED in node.message:
+    if state == "failed" and run.state == "CANCELED" and any(words in node.message for words in _STOPPED):
         state = "cancelled"
     return StepView(place.step, state, _seconds(node.start, node.end), tries, node.message)
 

@@ -127,6 +127,20 @@ def test_steps_behind_a_failed_one_of_a_real_workflow_were_not_started(
     assert shown_steps(zoetrope, kubeflow)["ingest"] == ("failed", 0)
 
 
+def test_a_terminated_run_is_cancelled_though_kfp_calls_it_failed(
+    kubeflow: Any, zoetrope: Any, real: dict[str, Any]
+) -> None:
+    spec = next(yaml.safe_load_all((COMPILED / "nano-data.yaml").read_text()))
+    kubeflow.versions["v"]["pipeline_spec"] = {"pipeline_spec": spec, "platform_spec": {}}
+    kubeflow.workflows["r1"] = recorded("cancelled") | {"spec": {"activeDeadlineSeconds": 0}}
+    assert list(shown_steps(zoetrope, kubeflow).items())[:3] == [
+        ("resolve", ("succeeded", 1)), ("ingest", ("cancelled", 1)), ("curate", ("not started", 0)),
+    ]  # fmt: skip
+    said = zoetrope("runs", "show", "r1", "--host", kubeflow.url)
+    assert "state    cancelled after 3:00" in said.out.splitlines()
+    assert said.err.splitlines()[-1] == "the run was cancelled"
+
+
 def test_attempts_are_counted_without_the_workflow(compiled: dict[str, Any]) -> None:
     spec = next(yaml.safe_load_all((COMPILED / "nano-full.yaml").read_text()))
     for name in ("run", "cached"):
