@@ -125,7 +125,7 @@ class ClusterTasks:
             volume_name="shared-memory",
             mount_path="/dev/shm",  # noqa: S108
             medium="Memory",
-            size_limit=f"{cluster.shared_memory_gb:g}G",
+            size_limit=f"{round(cluster.shared_memory_gb * 1000)}M",
         )
 
     def _nodes(self, task: Any, selector: Mapping[str, str], tolerations: list[dict[str, Any]]) -> None:
@@ -148,7 +148,8 @@ def _limit(task: Any, cpu: tuple[str, str], memory: tuple[str, str]) -> None:
 
 def _memory(gigabytes: float) -> tuple[str, str]:
     """Asked for and limit: memory, unlike CPU, does not give way, so all of it is asked for."""
-    return f"{gigabytes:g}G", f"{gigabytes:g}G"
+    text = f"{round(gigabytes * 1000)}M"  # whole numbers alone: KFP takes no 0.5G
+    return text, text
 
 
 def _number(cores: float) -> str:

@@ -49,7 +49,10 @@ class Kubeflow:
             return getattr(getattr(self._client, service), method)(**arguments, _request_timeout=TIMEOUT)
 
     def workflow(self, run_id: str) -> dict[str, Any] | None:
-        """Argo's workflow of a run as the server last saw it; None where it no longer hands it out."""
+        """Argo's Workflow of a run as the server keeps it; None where it no longer has API v1beta1.
+
+        That is the only one which hands out the Workflow, compressed nodes included, also when Kubernetes has none.
+        """
         try:
             with self._faults():
                 found = self._client.runs.api_client.call_api(
@@ -120,3 +123,8 @@ def _message(body: Any) -> str:
 def not_there(error: ZoetropeError) -> bool:
     """Whether the server said that there is no such thing."""
     return "(404)" in error.headline
+
+
+def already_there(error: ZoetropeError) -> bool:
+    """Whether the server said that there is such a thing already."""
+    return "(409)" in error.headline

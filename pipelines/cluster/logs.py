@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.pipelines.cluster.nodes import node_path
-from zoetrope.pipelines.cluster.tasks import TaskPlace
+from zoetrope.pipelines.cluster.tasks import EXECUTOR, TaskPlace, plain
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 MAIN, NODE = "main", "node"
@@ -61,7 +60,8 @@ def followed_last(pods: list[PodLog]) -> list[PodLog]:
 
 
 def _belongs(pod: Mapping[str, Any], place: TaskPlace) -> bool:
-    return node_path(str((pod["metadata"].get("annotations") or {}).get(NODE_NAME, ""))) == place.executor
+    node = str((pod["metadata"].get("annotations") or {}).get(NODE_NAME, ""))
+    return plain(node).partition(".")[2] == f"{place.path}.{EXECUTOR}"
 
 
 def _pod(pod: Mapping[str, Any], container: str, title: str) -> PodLog:

@@ -1,78 +1,21 @@
-"""Runs as the API of Kubeflow Pipelines tells of them."""
+"""Runs as the API of Kubeflow Pipelines tells of them, corrected by what else can be asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs import RunShelf
 from zoetrope.pipelines.cluster.client import Kubeflow, not_there
-from zoetrope.pipelines.cluster.nodes import Node, newest, pods, terminated, workflow_nodes
 from zoetrope.pipelines.cluster.tasks import TaskPlace, attempts, task_places
+from zoetrope.pipelines.cluster.views import ENDED, RunView, StepView, seconds_between
+from zoetrope.pipelines.cluster.workflow import Surroundings, step_views, terminated, workflow_nodes
 
-ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
-_PHASES = {
-    "Succeeded": "succeeded", "Failed": "failed", "Error": "failed", "Running": "running", "Pending": "waiting",
-    "Skipped": "skipped",
-}  # fmt: skip
-_STOPPED = ("exceeded workflow deadline", "Stopped with strategy")
+_FINAL = frozenset({"succeeded", "cached", "failed", "skipped", "cancelled"})
 _PREFIX = "zoetrope-"
-
-
-@dataclass(frozen=True)
-class StepView:
-    """One step of a run.
-
-    Attributes:
-        step: its name.
-        state: `waiting`, `running`, `succeeded`, `cached`, `failed`, `skipped`, `cancelled`.
-        seconds: since it started, or of its whole run; None before.
-        attempts: containers started; 0 for an answer from the cache.
-        error: what KFP says; the step's own message is in its log and verdict.
-    """
-
-    step: str
-    state: str
-    seconds: float | None
-    attempts: int
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class RunView:
-    """One run.
-
-    Attributes:
-        run_id: KFP's id, which is the run id everywhere.
-        name: shown in the UI.
-        pipeline: name of the pipeline, where it is known.
-        state: as of a step.
-        created: when it was submitted.
-        seconds: so far.
-        description: what the submission wrote down.
-        error: what KFP says of a failed run.
-        steps: in the order of the pipeline.
-        parameters: inputs of the run.
-    """
-
-    run_id: str
-    name: str
-    pipeline: str
-    state: str
-    created: datetime | None
-    seconds: float | None
-    description: str = ""
-    error: str = ""
-    steps: tuple[StepView, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
-        return self.state in ("succeeded", "failed", "cancelled", "skipped")
 
 
 def list_runs(kubeflow: Kubeflow, limit: int, *, everything: bool = False) -> list[RunView]:
@@ -97,13 +40,29 @@ def list_runs(kubeflow: Kubeflow, limit: int, *, everything: bool = False) -> li
     return found[::-1]
 
 
-def get_run(kubeflow: Kubeflow, run_id: str) -> RunView:
-    """One run with its steps; raises ZoetropeError where there is none."""
+def get_run(kubeflow: Kubeflow, run_id: str, beside: Surroundings | None = None) -> RunView:
+    """One run with its steps.
+
+    Args:
+        kubeflow: the connection.
+        run_id: the run.
+        beside: what knows more of the steps than KFP's API, which loses sight of them when a run is long.
+
+    Raises:
+        ZoetropeError: there is no such run.
+    """
+    beside = beside or Surroundings()
     run = read_run(kubeflow, run_id)
-    spec, workflow = run_spec(kubeflow, run), kubeflow.workflow(run_id) or {}
-    if run.state == "FAILED" and terminated(workflow):  # KFP 2.17 calls it failed once Argo has ended it
+    spec = run_spec(kubeflow, run)
+    places = task_places(spec)
+    workflow = beside.workflow(run_id) or kubeflow.workflow(run_id) or {}
+    if run.state == "FAILED" and terminated(workflow):  # KFP 2.17 lists it as one that failed
         run.state = "CANCELED"
-    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(_steps(run, spec, workflow)))
+    if nodes := workflow_nodes(workflow):
+        steps = step_views(places, nodes, str(run.state))
+    else:
+        steps = _corrected(_steps(run, places), run, beside.shelf(run_id))
+    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(steps))
 
 
 def read_run(kubeflow: Kubeflow, run_id: str) -> Any:
@@ -162,7 +121,7 @@ def _view(run: Any, pipeline: str, steps: tuple[StepView, ...]) -> RunView:
         pipeline=pipeline,
         state=_word(run.state),
         created=created,
-        seconds=_seconds(created, finished),
+        seconds=seconds_between(created, finished),
         description=run.description or "",
         error=_error(run.error),
         steps=steps,
@@ -170,48 +129,54 @@ def _view(run: Any, pipeline: str, steps: tuple[StepView, ...]) -> RunView:
     )
 
 
-def _steps(run: Any, spec: Mapping[str, Any], workflow: Mapping[str, Any]) -> list[StepView]:
-    places = task_places(spec)
-    try:
-        nodes = workflow_nodes(workflow)
-    except ValueError:  # of a form that we do not know
-        nodes = []
-    if nodes:
-        return [_step_of_nodes(place, nodes, run) for place in places]
-    details = (run.run_details.task_details if run.run_details else None) or []
+def _steps(run: Any, places: list[TaskPlace]) -> list[StepView]:
+    details = _details(run)
     children = {child.pod_name for detail in details for child in detail.child_tasks or [] if child.pod_name}
-    by_name = {str(detail.display_name): detail for detail in details}
-    return [_step_of_details(place, by_name.get(place.key), children, run) for place in places]
+    by_name: dict[str, list[Any]] = {}
+    for detail in details:
+        by_name.setdefault(str(detail.display_name), []).append(detail)
+    return [_step(place, by_name.get(place.key, []), children, run) for place in places]
 
 
-def _step_of_nodes(place: TaskPlace, nodes: Sequence[Node], run: Any) -> StepView:
-    node, driver = newest(nodes, place.path), newest(nodes, place.driver)
-    tries = pods(nodes, place.executor)
-    if node is None or node.start is None or node.phase == "Omitted":
-        if driver is not None and _PHASES.get(driver.phase) == "failed":
-            return StepView(place.step, "failed", _seconds(driver.start, driver.end), 0, driver.message)
-        return _not_begun(place, run)
-    state = _PHASES.get(node.phase, node.phase.lower())
-    if state == "succeeded" and not tries:
-        state = "cached"
-    if state == "failed" and run.state == "CANCELED" and any(words in node.message for words in _STOPPED):
-        state = "cancelled"
-    return StepView(place.step, state, _seconds(node.start, node.end), tries, node.message)
+def _details(run: Any) -> list[Any]:
+    return (run.run_details.task_details if run.run_details else None) or []
 
 
-def _step_of_details(place: TaskPlace, detail: Any, children: set[str], run: Any) -> StepView:
-    if detail is None or not detail.state:
-        return _not_begun(place, run)
+def _corrected(steps: list[StepView], run: Any, shelf: RunShelf | None) -> list[StepView]:
+    """What KFP says, which may be old, with what the steps themselves left in the store."""
+    done: set[str] = set()
+    if shelf is not None:
+        try:
+            done = set(shelf.steps())
+        except ZoetropeError:
+            shelf = None
+    # Tasks that go on although the run has ended: KFP lost sight of them, and may never have seen others.
+    old = run.state in ENDED and any(_word(each.state) not in _FINAL for each in _details(run) if each.display_name)
+    return [
+        step if step.state in _FINAL else _corrected_step(step, step.step in done, shelf, str(run.state), old=old)
+        for step in steps
+    ]
+
+
+def _corrected_step(step: StepView, done: bool, shelf: RunShelf | None, run_state: str, *, old: bool) -> StepView:
+    if done or run_state == "SUCCEEDED":
+        return replace(step, state="succeeded", seconds=None)
+    said = shelf.verdict(step.step) if shelf is not None and run_state in ENDED else None
+    if said is not None:
+        return replace(step, state="failed", seconds=None, error=said.headline)
+    return replace(step, state="unknown", seconds=None) if old else step
+
+
+def _step(place: TaskPlace, details: list[Any], children: set[str], run: Any) -> StepView:
+    if not details:
+        return StepView(place.step, "not started" if run.state in ENDED else "waiting", None, 0)
+    detail = details[-1]
     tries = attempts(place, children)
     state = _word(detail.state)
     if state == "succeeded" and place.retries and not tries:
         state = "cached"
-    start, end = _time(detail.start_time), _time(detail.end_time)
-    return StepView(place.step, state, _seconds(start, end), tries, _error(detail.error))
-
-
-def _not_begun(place: TaskPlace, run: Any) -> StepView:
-    return StepView(place.step, "not started" if run.state in ENDED else "waiting", None, 0)
+    seconds = seconds_between(_time(detail.start_time), _time(detail.end_time))
+    return StepView(place.step, state, seconds, tries, _error(detail.error))
 
 
 def _word(state: Any) -> str:
@@ -225,9 +190,3 @@ def _error(status: Any) -> str:
 def _time(value: datetime | None) -> datetime | None:
     """A time of the API; it writes the year 1970 where there is none."""
     return value if value is not None and value.year > 1970 else None
-
-
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    if start is None:
-        return None
-    return max(((end or datetime.now(UTC)) - start).total_seconds(), 0.0)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.pipelines.cluster.client import Kubeflow
+from zoetrope.pipelines.cluster.client import Kubeflow, already_there
 
 MANAGED = {"managed-by": "zoetrope"}
 _NUMBERS = {"NUMBER_DOUBLE": float, "NUMBER_INTEGER": int}
@@ -212,15 +212,21 @@ def submit(kubeflow: Kubeflow, submission: Submission) -> str:
 
 def _upload(kubeflow: Kubeflow, submission: Submission, pipeline_id: str) -> str:
     package = submission.package
-    version = kubeflow.call(
-        "pipeline_uploads",
-        "upload_pipeline_version",
-        uploadfile=str(package.path),
-        name=package.version,
-        pipelineid=pipeline_id,
-        description=submission.description(),
-        tags=json.dumps(_tags({**MANAGED, "commit": package.commit[:12], "sha256": package.digest[:12]})),
-    )
+    try:
+        version = kubeflow.call(
+            "pipeline_uploads",
+            "upload_pipeline_version",
+            uploadfile=str(package.path),
+            name=package.version,
+            pipelineid=pipeline_id,
+            description=submission.description(),
+            tags=json.dumps(_tags({**MANAGED, "commit": package.commit[:12], "sha256": package.digest[:12]})),
+        )
+    except ZoetropeError as error:
+        if not already_there(error):
+            raise
+        # Somebody else has just uploaded the same one.
+        return find_version(kubeflow, package)[1]
     return str(version.pipeline_version_id)
 
 

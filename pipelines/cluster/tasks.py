@@ -1,13 +1,13 @@
 """Where the steps of a compiled pipeline stand in the workflow that Argo runs.
 
-Where KFP hands out the workflow, nodes are found by their names (`nodes`). Where it does not, its API lists them
-without their own ids, only with those of their children. Argo computes an id from the node's name
-(`argo/workflow/util`: workflow name and 32 bit FNV-1a), so the attempts of a step are found by looking for the ids that
-they must have.
+KFP's API lists the nodes of a workflow without their own ids, only with those of their children. Argo computes an id
+from the node's name (`argo/workflow/util`: workflow name and 32 bit FNV-1a), so the attempts of a step are found by
+looking for the ids that they must have.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,8 @@ class TaskPlace:
     Attributes:
         step: name for people, e.g. `stage_2`.
         key: KFP's own name, e.g. `train-stage-2`.
-        path: of the task's node below the workflow, without numbers of attempts, e.g. `root.train-stage-2`.
+        path: of the task's node below the workflow, without the numbers of tries (`plain`), e.g.
+            `root.exit-handler-1.train-stage-2`.
         retries: whether Argo tries the task again by itself.
     """
 
@@ -31,15 +32,13 @@ class TaskPlace:
     path: str
     retries: bool
 
-    @property
-    def executor(self) -> str:
-        """Path of the node in which the task's container runs."""
-        return f"{self.path}.{EXECUTOR}"
 
-    @property
-    def driver(self) -> str:
-        """Path of the node that looks the task up in the cache and prepares its pod."""
-        return f"{self.path}-driver"
+def plain(node: str) -> str:
+    """Argo's name of a node without the numbers of tries, `wf(0).root(0).ingest(1)` -> `wf.root.ingest`.
+
+    Which nodes have one depends on where the workflow, or the controller's defaults, ask for retries.
+    """
+    return re.sub(r"\(\d+\)", "", node)
 
 
 def task_places(spec: Mapping[str, Any]) -> list[TaskPlace]:
@@ -57,19 +56,18 @@ def _places(spec: Mapping[str, Any], dag: Mapping[str, Any], path: str) -> Itera
     for key in _ordered(tasks):
         task = tasks[key]
         component = spec.get("components", {}).get(task.get("componentRef", {}).get("name", ""), {})
-        place = f"{_parent(path, task)}.{key}"
         if "dag" in component:
-            yield from _places(spec, component["dag"], place)
+            yield from _places(spec, component["dag"], f"{path}.{key}")
             continue
         name = str(task.get("taskInfo", {}).get("name") or key)
-        yield TaskPlace(name, key, place, bool(task.get("retryPolicy", {}).get("maxRetryCount")))
+        yield TaskPlace(name, key, f"{path}{_hook(task)}.{key}", bool(task.get("retryPolicy", {}).get("maxRetryCount")))
 
 
-def _parent(path: str, task: Mapping[str, Any]) -> str:
-    """An exit task stands below what it waits for: KFP makes a hook of Argo's from it."""
-    before = task.get("dependentTasks", ())
-    at_exit = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
-    return f"{path}.{before[0]}.onExit" if at_exit and before else path
+def _hook(task: Mapping[str, Any]) -> str:
+    """KFP makes an exit task a hook of the task whose end it waits for."""
+    before = task.get("dependentTasks") or [""]
+    always = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+    return f".{before[0]}.onExit" if always and before[0].startswith("exit-handler-") else ""
 
 
 def _ordered(tasks: Mapping[str, Any]) -> list[str]:
@@ -91,28 +89,21 @@ def node_id(workflow: str, node: str) -> str:
 
 
 def attempts(place: TaskPlace, children: set[str]) -> int:
-    """How often the task's container was started, by the ids of all nodes' children.
-
-    Each node on the way to it may have been tried more than once, which puts `(0)`, `(1)` behind its name.
-    """
+    """How often the task's container was started, by the ids of all nodes' children."""
     workflow = _workflow(children)
     if not workflow:
         return 0
-    names, whole, tried = [workflow], list[str](), list[str]()
-    for part in ("", *place.path.split("."), EXECUTOR):
-        whole = [f"{name}.{part}" if part else name for name in names]
-        tried = [each for name in whole for each in _tries(name, workflow, children)]
-        names = tried + whole
-    if place.retries or tried:  # an untried node is there too where the cache answered
-        return len(tried)
-    return sum(node_id(workflow, name) in children for name in whole)
+    outer = [workflow, *place.path.split(".")]
+    # The hook itself is no node, but a part of the name of one.
+    nested = ".".join(f"{part}(0)" for part in outer).replace("(0).onExit(0)", ".onExit(0)")
+    return max(_tries(workflow, f"{parent}.{EXECUTOR}", children, place) for parent in (".".join(outer), nested))
 
 
-def _tries(name: str, workflow: str, children: set[str]) -> list[str]:
-    found: list[str] = []
-    while node_id(workflow, f"{name}({len(found)})") in children:
-        found.append(f"{name}({len(found)})")
-    return found
+def _tries(workflow: str, executor: str, children: set[str], place: TaskPlace) -> int:
+    count = 0
+    while node_id(workflow, f"{executor}({count})") in children:
+        count += 1
+    return count or int(not place.retries and node_id(workflow, executor) in children)
 
 
 def _workflow(children: set[str]) -> str:

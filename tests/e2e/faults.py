@@ -1,7 +1,7 @@
 """Injects faults into runs on a real cluster and counts what must never happen.
 
 `python -m tests.e2e.faults [--case NAME] [--repeats 5] [--table]`, after `python -m tests.e2e.install`. Results are
-kept in .e2e/faults.json, and what has its repetitions is skipped, so it goes on where it was stopped. Variables:
+kept in .e2e/faults, and what has its repetitions is skipped, so it goes on where it was stopped. Variables:
 
 DATASET     tag of the dataset version that the runs start from (default tiny-v1)
 DATASET_REMOTE   git URL of the data registry, as this machine reaches it
@@ -21,51 +21,44 @@ from tests.e2e.cases import CASES
 from tests.e2e.cluster import Run
 from tests.e2e.invariants import broken_promises
 
-RESULTS = Path(".e2e") / "faults.json"
+FOLDER = Path(".e2e") / "faults"
 COUNTERS = ("doubled jobs", "orphans", "lost ledger events", "wrong verdicts")
 
 
-def load() -> dict[str, list[dict[str, Any]]]:
-    """Case -> results of its repetitions."""
-    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+def load(name: str) -> list[dict[str, Any]]:
+    """Results of a case's repetitions."""
+    path = FOLDER / f"{name}.json"
+    return list(json.loads(path.read_text())) if path.exists() else []
 
 
-def save(results: dict[str, list[dict[str, Any]]]) -> None:
-    """Writes all results."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1))
-
-
-def repeat(name: str, number: int) -> dict[str, Any]:
-    """One repetition of a case."""
+def repeat(name: str, number: int) -> list[dict[str, Any]]:
+    """Runs a case once, which may be several repetitions in one run."""
     started = time.time()
-    result: dict[str, Any] = {"started": started, "repetition": number, "notes": "", "wrong": []}
     runs: list[Run] = []
     try:
-        notes, wrong = CASES[name](number, runs)
-        result |= {"notes": notes, "wrong": wrong}
+        seen = CASES[name](number, runs)
     except Exception as error:  # noqa: BLE001 - a repetition that breaks off is a result, and a bad one
         traceback.print_exc()
-        result["wrong"].append(f"broke off: {type(error).__name__}: {error}")
-    finally:
-        for run in runs:
-            run.close()
-    result["runs"] = [run.run_id for run in runs]
-    result["counters"] = dict.fromkeys(COUNTERS, 0)
+        seen = [("", [f"broke off: {type(error).__name__}: {error}"])]
+    for run in runs:
+        run.close()
+    results = [
+        {"notes": notes, "wrong": wrong, "counters": {**dict.fromkeys(COUNTERS, 0), "wrong verdicts": len(wrong)}}
+        for notes, wrong in seen
+    ]
     for run in runs:
         for counter, found in broken_promises(run).items():
-            result["counters"][counter] += len(found)
-            result["wrong"] += [f"{counter}: {each}" for each in found]
-    result["counters"]["wrong verdicts"] = sum(not each.startswith(COUNTERS[:3]) for each in result["wrong"])
-    result["seconds"] = round(time.time() - started, 1)
-    return result
+            results[-1]["counters"][counter] += len(found)
+            results[-1]["wrong"] += [f"{counter}: {each}" for each in found]
+    seconds = round((time.time() - started) / len(results), 1)
+    return [{**each, "seconds": seconds, "runs": [run.run_id for run in runs], "started": started} for each in results]
 
 
-def table(results: dict[str, list[dict[str, Any]]]) -> str:
+def table() -> str:
     """Markdown."""
     lines = [f"| fault | times | {' | '.join(COUNTERS)} | seen |", "|---" * (len(COUNTERS) + 3) + "|"]
     for name in CASES:
-        found = results.get(name, [])
+        found = load(name)
         sums = [str(sum(each["counters"][counter] for each in found)) if found else "-" for counter in COUNTERS]
         notes = "; ".join(sorted({each["notes"] for each in found if each["notes"]}))[:300] or "not run"
         lines.append(f"| {name.replace('_', ' ')} | {len(found)} | {' | '.join(sums)} | {notes} |")
@@ -79,18 +72,16 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--table", action="store_true", help="print the table of what was seen, run nothing")
     options = parser.parse_args()
-    results = load()
     for name in [] if options.table else options.case or list(CASES):
-        while len(results.get(name, [])) < options.repeats:
-            number = len(results.get(name, []))
-            result = repeat(name, number)
-            results = load()
-            results.setdefault(name, []).append(result)
-            save(results)
-            verdict = "; ".join(result["wrong"]) or "as promised"
-            print(f"{name} {number + 1}: {verdict} ({result['seconds']:.0f} s) {result['notes']}", flush=True)
-    print(table(results))
-    return int(any(each["wrong"] for found in results.values() for each in found))
+        while len(known := load(name)) < options.repeats:
+            for number, result in enumerate(repeat(name, len(known)), len(known) + 1):
+                known.append(result)
+                verdict = "; ".join(result["wrong"]) or "as promised"
+                print(f"{name} {number}: {verdict} ({result['seconds']:.0f} s) {result['notes']}", flush=True)
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            (FOLDER / f"{name}.json").write_text(json.dumps(known, indent=1))
+    print(table())
+    return int(any(each["wrong"] for name in CASES for each in load(name)))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import open_store
 from zoetrope.pipelines.cluster.logs import read_log, step_pods
-from zoetrope.pipelines.cluster.tasks import attempts, node_id, task_places
+from zoetrope.pipelines.cluster.tasks import node_id, task_places
 
-COMPILED = Path(__file__).parents[3] / "pipelines" / "compiled" / "cluster"
 WORKFLOW = "zoetrope-nano-full-abcde"
 
 
@@ -64,90 +60,6 @@ def test_steps_are_named_ordered_and_counted(kubeflow: Any, zoetrope: Any, run: 
         ("ingest", "cached", 0, 90.0), ("stage_1", "failed", 2, 90.0), ("finish", "not started", 0, None),
     ]  # fmt: skip
     assert (shown["state"], shown["seconds"], shown["link"]) == ("failed", 180.0, f"{kubeflow.url}/#/runs/details/r1")
-
-
-def recorded(name: str, compressed: bool = False) -> dict[str, Any]:
-    """A workflow of KFP 2.17.0 and Argo 4.0.5, without its inputs and outputs, as the server hands it out."""
-    found = json.loads((Path(__file__).parent / "recorded" / f"{name}.json").read_text())
-    nodes = {"nodes": found["nodes"]}
-    if compressed:
-        nodes = {"compressedNodes": base64.b64encode(gzip.compress(json.dumps(found["nodes"]).encode())).decode()}
-    return {"metadata": {"name": found["name"]}, "status": {"phase": found["phase"], **nodes}}
-
-
-def shown_steps(zoetrope: Any, kubeflow: Any) -> dict[str, tuple[str, int]]:
-    said = zoetrope("runs", "show", "r1", "--host", kubeflow.url, "--json")
-    assert said.code == 0, said.err
-    return {each["step"]: (each["state"], each["attempts"]) for each in json.loads(said.out)["steps"]}
-
-
-@pytest.fixture
-def real(kubeflow: Any, run: dict[str, Any]) -> dict[str, Any]:
-    """A run of the pipeline `full`, as compiled; API v2beta1 knows nothing of its steps."""
-    spec = next(yaml.safe_load_all((COMPILED / "nano-full.yaml").read_text()))
-    kubeflow.versions["v"]["pipeline_spec"] = {"pipeline_spec": spec, "platform_spec": {}}
-    run["run_details"] = {"task_details": []}
-    return run
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_steps_of_a_real_workflow_were_executed_once(
-    kubeflow: Any, zoetrope: Any, real: dict[str, Any], compressed: bool
-) -> None:
-    real["state"] = "SUCCEEDED"
-    kubeflow.workflows["r1"] = recorded("run", compressed)
-    steps = shown_steps(zoetrope, kubeflow)
-    assert list(steps) == [
-        "resolve", "ingest", "curate", "caption", "autoencoder", "encode", "stage_1", "stage_2", "stage_3",
-        "generate", "evaluate", "promote", "report", "finish",
-    ]  # fmt: skip
-    assert set(steps.values()) == {("succeeded", 1)}
-
-
-def test_steps_of_a_real_workflow_came_from_the_cache(kubeflow: Any, zoetrope: Any, real: dict[str, Any]) -> None:
-    real["state"] = "SUCCEEDED"
-    kubeflow.workflows["r1"] = recorded("cached")
-    steps = shown_steps(zoetrope, kubeflow)
-    executed = {step for step, found in steps.items() if found == ("succeeded", 1)}
-    assert executed == {"resolve", "promote", "report", "finish"}
-    assert {found for step, found in steps.items() if step not in executed} == {("cached", 0)}
-
-
-def test_steps_behind_a_failed_one_of_a_real_workflow_were_not_started(
-    kubeflow: Any, zoetrope: Any, real: dict[str, Any]
-) -> None:
-    kubeflow.workflows["r1"] = recorded("failed")
-    steps = shown_steps(zoetrope, kubeflow)
-    assert {step for step, found in steps.items() if found == ("failed", 1)} == {"resolve", "finish"}
-    assert {found for step, found in steps.items() if step not in ("resolve", "finish")} == {("not started", 0)}
-    driver = next(
-        n for n in kubeflow.workflows["r1"]["status"]["nodes"].values() if n["name"].endswith("ingest-driver")
-    )
-    driver |= {"phase": "Error", "startedAt": "2026-11-24T10:00:00Z", "message": "no rights"}
-    assert shown_steps(zoetrope, kubeflow)["ingest"] == ("failed", 0)
-
-
-def test_a_terminated_run_is_cancelled_though_kfp_calls_it_failed(
-    kubeflow: Any, zoetrope: Any, real: dict[str, Any]
-) -> None:
-    spec = next(yaml.safe_load_all((COMPILED / "nano-data.yaml").read_text()))
-    kubeflow.versions["v"]["pipeline_spec"] = {"pipeline_spec": spec, "platform_spec": {}}
-    kubeflow.workflows["r1"] = recorded("cancelled") | {"spec": {"activeDeadlineSeconds": 0}}
-    assert list(shown_steps(zoetrope, kubeflow).items())[:3] == [
-        ("resolve", ("succeeded", 1)), ("ingest", ("cancelled", 1)), ("curate", ("not started", 0)),
-    ]  # fmt: skip
-    said = zoetrope("runs", "show", "r1", "--host", kubeflow.url)
-    assert "state    cancelled after 3:00" in said.out.splitlines()
-    assert said.err.splitlines()[-1] == "the run was cancelled"
-
-
-def test_attempts_are_counted_without_the_workflow(compiled: dict[str, Any]) -> None:
-    spec = next(yaml.safe_load_all((COMPILED / "nano-full.yaml").read_text()))
-    for name in ("run", "cached"):
-        nodes = recorded(name)["status"]["nodes"].values()
-        children = {child for node in nodes for child in node.get("children", ())}
-        pods = {node["name"] for node in nodes if node["type"] == "Pod" and node["name"].endswith(".executor(0)")}
-        assert sum(attempts(place, children) for place in task_places(spec)) == len(pods) > 3
 
 
 def test_without_a_ui_there_is_no_link_until_one_is_named(kubeflow: Any, zoetrope: Any, run: dict[str, Any]) -> None:
