@@ -9,14 +9,17 @@ REGISTRY ?=
 BASE_IMAGE ?=
 BUILD_OPTIONS ?=
 IMAGES ?=
+# of `make e2e` and `make e2e-faults`: `keep` builds no images; options of pytest, of tests.e2e.faults
+E2E_IMAGES ?=
+E2E_OPTIONS ?=
 # of `make overlay`
 OVERLAY ?= dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock images test-images overlay golden clean
+.PHONY: help setup demo test test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## install everything into .venv (TORCH=cpu takes PyTorch's CPU build)
 
@@ -63,6 +66,16 @@ images: $(STAMP) ## build and push the images of the cluster, write images.lock 
 
 test-images: $(STAMP) ## run each image of images.lock as the cluster does (needs Docker)
 	@$(BIN)/python -m pytest -m images tests/images
+
+# KUBECONFIG and the variables of docs/cluster-runs.md; E2E_IMAGES=keep takes images.lock as it is
+e2e: $(STAMP) ## what must work on a real cluster, which KUBECONFIG names (about an hour and a half)
+	@if [ -z "$$KUBECONFIG" ]; then echo "e2e: not run, KUBECONFIG names no cluster"; exit 0; fi; \
+	if [ "$(E2E_IMAGES)" != keep ]; then $(MAKE) images || exit; fi; \
+	$(BIN)/python -m tests.e2e.install && $(BIN)/python -m pytest -m e2e tests/e2e $(E2E_OPTIONS)
+
+e2e-faults: $(STAMP) ## faults injected into runs on that cluster (hours; goes on where it was stopped)
+	@if [ -z "$$KUBECONFIG" ]; then echo "e2e-faults: not run, KUBECONFIG names no cluster"; exit 0; fi; \
+	$(BIN)/python -m tests.e2e.faults $(E2E_OPTIONS)
 
 overlay: $(STAMP) ## write OVERLAY=dev|prod|profile with the digests of images.lock to .zoetrope/overlays, for kubectl apply -k
 	@$(BIN)/python -m zoetrope.infra.images.overlay $(OVERLAY) $(STORE)/overlays/$(OVERLAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,7 @@ from zoetrope.infra.errors import ZoetropeError
 if TYPE_CHECKING:
     from kubernetes import client
 
+log = logging.getLogger(__name__)
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 LONGEST_WATCH = 300.0
 Answer = TypeVar("Answer")
@@ -127,6 +129,19 @@ class Cluster:
             return self._call("PATCH", self._path(kind, name), f"change {kind}/{name}", body=body)
         except ApiRefusedError as error:
             raise ZoetropeError(f"change {kind}/{name}: it is not there", "check the name") from error
+
+    def remove_job(self, name: str) -> None:
+        """Stops and deletes a TrainJob, so that none of its pods comes back.
+
+        It is suspended first: Trainer 2.3 may see the end of the JobSet before that of the TrainJob, and makes a new
+        one then, which without this would run its pods once more. It is not deleted in the foreground for the same
+        reason.
+        """
+        try:
+            self.patch("trainjobs", name, {"spec": {"suspend": True}})
+        except ZoetropeError as error:  # gone, or over: then nothing can come back
+            log.debug("TrainJob %s is not suspended: %s", name, error.headline)
+        self.delete("trainjobs", name)
 
     def delete(self, kind: str, name: str, foreground: bool = False) -> None:
         """Deletes the object; nothing happens if it is not there.

@@ -144,9 +144,7 @@ class _Pass:
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
         if not self.dry_run:
-            # Not in the foreground: Trainer 2.3 makes a new JobSet for a TrainJob that waits for the old one to go,
-            # and its pods run once more.
-            self.cluster.delete("trainjobs", _name(job))
+            self.cluster.remove_job(_name(job))
         self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
         return None if self.dry_run else pods or []
 

@@ -24,7 +24,8 @@ from zoetrope.pipelines.cli.run import print_summary
 if TYPE_CHECKING:
     from zoetrope.infra.store import Store
     from zoetrope.pipelines.cluster.client import Kubeflow
-    from zoetrope.pipelines.cluster.runs import RunView
+    from zoetrope.pipelines.cluster.views import RunView
+    from zoetrope.pipelines.cluster.workflow import Surroundings
 
 app = typer.Typer(
     help="Pipeline runs: of this machine (--store), or of a cluster where --host or ZOETROPE_KFP_HOST names one.",
@@ -133,7 +134,7 @@ def _show_cluster(kubeflow: Kubeflow, run_id: str, as_json: bool) -> None:
     from zoetrope.pipelines.cluster.follow import duration, step_table
     from zoetrope.pipelines.cluster.runs import get_run
 
-    run = get_run(kubeflow, run_id)
+    run = get_run(kubeflow, run_id, surroundings(kubeflow))
     if as_json:
         typer.echo(json.dumps(asdict(run) | {"link": kubeflow.link(run_id)}, indent=1, default=str))
         return
@@ -245,6 +246,13 @@ def cluster_store() -> Store | None:
 
     root = Settings().store
     return open_store(root) if root else None
+
+
+def surroundings(kubeflow: Kubeflow) -> Surroundings:
+    """The kubeconfig's cluster and the store, as far as they are there."""
+    from zoetrope.pipelines.cluster.workflow import Surroundings
+
+    return Surroundings.find(kubeflow.settings.namespace, cluster_store())
 
 
 def print_verdict(run: RunView) -> int:

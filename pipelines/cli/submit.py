@@ -155,11 +155,11 @@ def _who() -> str:
 
 
 def _wait(kubeflow: Any, run_id: str) -> int:
-    from zoetrope.pipelines.cli.runs import print_verdict
+    from zoetrope.pipelines.cli.runs import print_verdict, surroundings
     from zoetrope.pipelines.cluster.follow import wait
 
     try:
-        ended = wait(kubeflow, run_id, errors)
+        ended = wait(kubeflow, run_id, errors, surroundings(kubeflow))
     except KeyboardInterrupt:
         errors.print(f"the run goes on; `zoetrope runs cancel {run_id}` ends it", highlight=False, soft_wrap=True)
         return 130

@@ -6,7 +6,8 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.cluster.client import Kubeflow
-from zoetrope.pipelines.cluster.runs import RunView, get_run
+from zoetrope.pipelines.cluster.runs import get_run
+from zoetrope.pipelines.cluster.views import RunView
 
 
 def cancel(kubeflow: Kubeflow, run_id: str) -> RunView:

@@ -12,7 +12,9 @@ from rich.table import Table
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cluster.client import Kubeflow
-from zoetrope.pipelines.cluster.runs import RunView, StepView, get_run
+from zoetrope.pipelines.cluster.runs import get_run
+from zoetrope.pipelines.cluster.views import RunView, StepView
+from zoetrope.pipelines.cluster.workflow import Surroundings
 
 INTERVAL_SECONDS = 3.0
 PATIENCE_SECONDS = 900.0  # an API server that is upgraded or moved comes back within that
@@ -82,10 +84,17 @@ def wait(
     kubeflow: Kubeflow,
     run_id: str,
     console: Console,
+    beside: Surroundings | None = None,
 ) -> RunView:
     """Follows a run to its end.
 
     An API server that is away is waited for; it is the run that counts, and that goes on without it.
+
+    Args:
+        kubeflow: the connection.
+        run_id: the run.
+        console: where its steps are shown.
+        beside: what knows more of the steps than KFP's API.
 
     Raises:
         ZoetropeError: the server stays away, or it no longer lets us in.
@@ -98,7 +107,7 @@ def wait(
     try:
         while True:
             try:
-                run = get_run(kubeflow, run_id)
+                run = get_run(kubeflow, run_id, beside)
                 answered = time.monotonic()
             except ZoetropeError as error:
                 if not _passing(error) or time.monotonic() - answered > PATIENCE_SECONDS:

@@ -17,11 +17,16 @@ def has_kubeconfig() -> bool:
     return bool(given) or any(Path(path).is_file() for path in paths)
 
 
-def cluster(namespace: str) -> Any:
-    """`zoetrope.infra.cluster.api.Cluster` of the kubeconfig; raises ZoetropeError where it cannot be used."""
-    from zoetrope.infra.cluster.api import Cluster
+def cluster(namespace: str, patience: float | None = None) -> Any:
+    """`zoetrope.infra.cluster.api.Cluster` of the kubeconfig; raises ZoetropeError where it cannot be used.
 
-    return Cluster.connect(namespace=namespace)
+    Args:
+        namespace: of the runs.
+        patience: seconds for which a server that does not answer is asked again.
+    """
+    from zoetrope.infra.cluster.api import DEFAULT_PATIENCE, Cluster
+
+    return Cluster.connect(namespace=namespace, patience=DEFAULT_PATIENCE if patience is None else patience)
 
 
 def api(namespace: str) -> Api | ZoetropeError:

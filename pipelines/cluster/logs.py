@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.pipelines.cluster.tasks import TaskPlace
+from zoetrope.pipelines.cluster.tasks import EXECUTOR, TaskPlace, plain
 
 NODE_NAME = "workflows.argoproj.io/node-name"
 MAIN, NODE = "main", "node"
@@ -52,8 +52,7 @@ def step_pods(cluster: Any, run_id: str, place: TaskPlace) -> list[PodLog]:
 
 def _belongs(pod: Mapping[str, Any], place: TaskPlace) -> bool:
     node = str((pod["metadata"].get("annotations") or {}).get(NODE_NAME, ""))
-    inner = node.partition(".")[2]
-    return inner == f"{place.path}.executor" or inner.startswith(f"{place.path}.executor(")
+    return plain(node).partition(".")[2] == f"{place.path}.{EXECUTOR}"
 
 
 def _pod(pod: Mapping[str, Any], container: str, title: str) -> PodLog:

@@ -1,72 +1,21 @@
-"""Runs as the API of Kubeflow Pipelines tells of them."""
+"""Runs as the API of Kubeflow Pipelines tells of them, corrected by what else can be asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs import RunShelf
 from zoetrope.pipelines.cluster.client import Kubeflow, not_there
 from zoetrope.pipelines.cluster.tasks import TaskPlace, attempts, task_places
+from zoetrope.pipelines.cluster.views import ENDED, RunView, StepView, seconds_between
+from zoetrope.pipelines.cluster.workflow import Surroundings, step_views
 
-ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
+_FINAL = frozenset({"succeeded", "cached", "failed", "skipped", "cancelled"})
 _PREFIX = "zoetrope-"
-
-
-@dataclass(frozen=True)
-class StepView:
-    """One step of a run.
-
-    Attributes:
-        step: its name.
-        state: `waiting`, `running`, `succeeded`, `cached`, `failed`, `skipped`, `cancelled`.
-        seconds: since it started, or of its whole run; None before.
-        attempts: containers started; 0 for an answer from the cache.
-        error: what KFP says; the step's own message is in its log and verdict.
-    """
-
-    step: str
-    state: str
-    seconds: float | None
-    attempts: int
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class RunView:
-    """One run.
-
-    Attributes:
-        run_id: KFP's id, which is the run id everywhere.
-        name: shown in the UI.
-        pipeline: name of the pipeline, where it is known.
-        state: as of a step.
-        created: when it was submitted.
-        seconds: so far.
-        description: what the submission wrote down.
-        error: what KFP says of a failed run.
-        steps: in the order of the pipeline.
-        parameters: inputs of the run.
-    """
-
-    run_id: str
-    name: str
-    pipeline: str
-    state: str
-    created: datetime | None
-    seconds: float | None
-    description: str = ""
-    error: str = ""
-    steps: tuple[StepView, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
-        return self.state in ("succeeded", "failed", "cancelled", "skipped")
 
 
 def list_runs(kubeflow: Kubeflow, limit: int, *, everything: bool = False) -> list[RunView]:
@@ -91,11 +40,27 @@ def list_runs(kubeflow: Kubeflow, limit: int, *, everything: bool = False) -> li
     return found[::-1]
 
 
-def get_run(kubeflow: Kubeflow, run_id: str) -> RunView:
-    """One run with its steps; raises ZoetropeError where there is none."""
+def get_run(kubeflow: Kubeflow, run_id: str, beside: Surroundings | None = None) -> RunView:
+    """One run with its steps.
+
+    Args:
+        kubeflow: the connection.
+        run_id: the run.
+        beside: what knows more of the steps than KFP's API, which loses sight of them when a run is long.
+
+    Raises:
+        ZoetropeError: there is no such run.
+    """
+    beside = beside or Surroundings()
     run = read_run(kubeflow, run_id)
     spec = run_spec(kubeflow, run)
-    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(_steps(run, spec)))
+    places = task_places(spec)
+    nodes = beside.nodes(run_id)
+    if nodes:
+        steps = step_views(places, nodes, str(run.state))
+    else:
+        steps = _corrected(_steps(run, places), run, beside.shelf(run_id))
+    return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(steps))
 
 
 def read_run(kubeflow: Kubeflow, run_id: str) -> Any:
@@ -154,7 +119,7 @@ def _view(run: Any, pipeline: str, steps: tuple[StepView, ...]) -> RunView:
         pipeline=pipeline,
         state=_word(run.state),
         created=created,
-        seconds=_seconds(created, finished),
+        seconds=seconds_between(created, finished),
         description=run.description or "",
         error=_error(run.error),
         steps=steps,
@@ -162,13 +127,42 @@ def _view(run: Any, pipeline: str, steps: tuple[StepView, ...]) -> RunView:
     )
 
 
-def _steps(run: Any, spec: Mapping[str, Any]) -> list[StepView]:
-    details = (run.run_details.task_details if run.run_details else None) or []
+def _steps(run: Any, places: list[TaskPlace]) -> list[StepView]:
+    details = _details(run)
     children = {child.pod_name for detail in details for child in detail.child_tasks or [] if child.pod_name}
     by_name: dict[str, list[Any]] = {}
     for detail in details:
         by_name.setdefault(str(detail.display_name), []).append(detail)
-    return [_step(place, by_name.get(place.key, []), children, run) for place in task_places(spec)]
+    return [_step(place, by_name.get(place.key, []), children, run) for place in places]
+
+
+def _details(run: Any) -> list[Any]:
+    return (run.run_details.task_details if run.run_details else None) or []
+
+
+def _corrected(steps: list[StepView], run: Any, shelf: RunShelf | None) -> list[StepView]:
+    """What KFP says, which may be old, with what the steps themselves left in the store."""
+    done: set[str] = set()
+    if shelf is not None:
+        try:
+            done = set(shelf.steps())
+        except ZoetropeError:
+            shelf = None
+    # Tasks that go on although the run has ended: KFP lost sight of them, and may never have seen others.
+    old = run.state in ENDED and any(_word(each.state) not in _FINAL for each in _details(run) if each.display_name)
+    return [
+        step if step.state in _FINAL else _corrected_step(step, step.step in done, shelf, str(run.state), old=old)
+        for step in steps
+    ]
+
+
+def _corrected_step(step: StepView, done: bool, shelf: RunShelf | None, run_state: str, *, old: bool) -> StepView:
+    if done or run_state == "SUCCEEDED":
+        return replace(step, state="succeeded", seconds=None)
+    said = shelf.verdict(step.step) if shelf is not None and run_state in ENDED else None
+    if said is not None:
+        return replace(step, state="failed", seconds=None, error=said.headline)
+    return replace(step, state="unknown", seconds=None) if old else step
 
 
 def _step(place: TaskPlace, details: list[Any], children: set[str], run: Any) -> StepView:
@@ -179,8 +173,8 @@ def _step(place: TaskPlace, details: list[Any], children: set[str], run: Any) ->
     state = _word(detail.state)
     if state == "succeeded" and place.retries and not tries:
         state = "cached"
-    start, end = _time(detail.start_time), _time(detail.end_time)
-    return StepView(place.step, state, _seconds(start, end), tries, _error(detail.error))
+    seconds = seconds_between(_time(detail.start_time), _time(detail.end_time))
+    return StepView(place.step, state, seconds, tries, _error(detail.error))
 
 
 def _word(state: Any) -> str:
@@ -194,9 +188,3 @@ def _error(status: Any) -> str:
 def _time(value: datetime | None) -> datetime | None:
     """A time of the API; it writes the year 1970 where there is none."""
     return value if value is not None and value.year > 1970 else None
-
-
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    if start is None:
-        return None
-    return max(((end or datetime.now(UTC)) - start).total_seconds(), 0.0)

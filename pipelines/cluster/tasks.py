@@ -7,6 +7,7 @@ looking for the ids that they must have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ class TaskPlace:
     Attributes:
         step: name for people, e.g. `stage_2`.
         key: KFP's own name, e.g. `train-stage-2`.
-        path: of the task's node below the workflow, e.g. `root.train-stage-2`.
+        path: of the task's node below the workflow, without the numbers of tries (`plain`), e.g.
+            `root.exit-handler-1.train-stage-2`.
         retries: whether Argo tries the task again by itself.
     """
 
@@ -30,9 +32,13 @@ class TaskPlace:
     path: str
     retries: bool
 
-    def node(self, workflow: str) -> str:
-        """Argo's name of the node in which the task's container runs."""
-        return f"{workflow}.{self.path}.{EXECUTOR}"
+
+def plain(node: str) -> str:
+    """Argo's name of a node without the numbers of tries, `wf(0).root(0).ingest(1)` -> `wf.root.ingest`.
+
+    Which nodes have one depends on where the workflow, or the controller's defaults, ask for retries.
+    """
+    return re.sub(r"\(\d+\)", "", node)
 
 
 def task_places(spec: Mapping[str, Any]) -> list[TaskPlace]:
@@ -54,7 +60,14 @@ def _places(spec: Mapping[str, Any], dag: Mapping[str, Any], path: str) -> Itera
             yield from _places(spec, component["dag"], f"{path}.{key}")
             continue
         name = str(task.get("taskInfo", {}).get("name") or key)
-        yield TaskPlace(name, key, f"{path}.{key}", bool(task.get("retryPolicy", {}).get("maxRetryCount")))
+        yield TaskPlace(name, key, f"{path}{_hook(task)}.{key}", bool(task.get("retryPolicy", {}).get("maxRetryCount")))
+
+
+def _hook(task: Mapping[str, Any]) -> str:
+    """KFP makes an exit task a hook of the task whose end it waits for."""
+    before = task.get("dependentTasks") or [""]
+    always = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+    return f".{before[0]}.onExit" if always and before[0].startswith("exit-handler-") else ""
 
 
 def _ordered(tasks: Mapping[str, Any]) -> list[str]:
@@ -80,12 +93,17 @@ def attempts(place: TaskPlace, children: set[str]) -> int:
     workflow = _workflow(children)
     if not workflow:
         return 0
-    if not place.retries:
-        return int(node_id(workflow, place.node(workflow)) in children)
+    outer = [workflow, *place.path.split(".")]
+    # The hook itself is no node, but a part of the name of one.
+    nested = ".".join(f"{part}(0)" for part in outer).replace("(0).onExit(0)", ".onExit(0)")
+    return max(_tries(workflow, f"{parent}.{EXECUTOR}", children, place) for parent in (".".join(outer), nested))
+
+
+def _tries(workflow: str, executor: str, children: set[str], place: TaskPlace) -> int:
     count = 0
-    while node_id(workflow, f"{place.node(workflow)}({count})") in children:
+    while node_id(workflow, f"{executor}({count})") in children:
         count += 1
-    return count
+    return count or int(not place.retries and node_id(workflow, executor) in children)
 
 
 def _workflow(children: set[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoetrope.infra.errors import EXIT_OK, EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError
 from zoetrope.infra.store import Store
-from zoetrope.pipelines.cluster.runs import RunView
+from zoetrope.pipelines.cluster.views import RunView
 
 
 @dataclass(frozen=True)

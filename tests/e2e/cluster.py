@@ -1,4 +1,4 @@
-"""What the fault injection knows of the cluster: runs, their jobs and pods, the store, and what was seen meanwhile."""
+"""What the tests know of a cluster: runs, their jobs and pods, the store, and what was seen meanwhile."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,90 @@ class Run:
 def conditions(job: dict[str, Any]) -> set[str]:
     """Types of the conditions that hold."""
     return {each["type"] for each in job.get("status", {}).get("conditions", []) if each["status"] == "True"}
+
+
+class Finished:
+    """A run that has come to its end.
+
+    Attributes:
+        run_id: of KFP.
+        exit_code: of `submit --wait`.
+        seconds: that it took.
+    """
+
+    def __init__(self, run_id: str, exit_code: int = 0, seconds: float = 0.0) -> None:
+        self.run_id, self.exit_code, self.seconds = run_id, exit_code, seconds
+        self.shelf = RunShelf(open_store(os.environ["ZOETROPE_STORE"]), run_id)
+
+    def states(self) -> dict[str, str]:
+        """Step -> state, as `runs show` says."""
+        shown = json.loads(zoetrope("runs", "show", self.run_id, "--json").stdout)
+        return {each["step"]: each["state"] for each in shown["steps"]}
+
+    def product(self, step: str) -> dict[str, Any]:
+        """What a step made."""
+        return dict(get_json(self.shelf.store, self.shelf.steps()[step]["product"]))
+
+    def made_by(self, step: str) -> str:
+        """The run in which a step was executed, which is another one where the cache answered."""
+        return str(get_json(self.shelf.store, self.shelf.steps()[step]["record"])["run_id"])
+
+
+def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = "images.lock") -> Finished:
+    """`zoetrope submit --wait`."""
+    given = [text for each in sets for text in ("--set", each)]
+    begun = time.monotonic()
+    done = zoetrope(
+        "submit", recipe, "--pipeline", pipeline, "--images", lock, "--experiment", "e2e", "--wait", "--json", *given,
+        check=False,
+    )  # fmt: skip
+    found = re.search(r'"run": "([^"]+)"', done.stdout)
+    if not found:
+        raise RuntimeError(f"zoetrope submit {recipe}: {done.stderr.strip()}")
+    if done.returncode:
+        print(done.stderr)
+    return Finished(found[1], done.returncode, time.monotonic() - begun)
+
+
+def fan_outs() -> set[str]:
+    """URIs of everything that fan-outs left in the store."""
+    return set(open_store(os.environ["ZOETROPE_STORE"]).list("fanout/"))
+
+
+def forget_fan_outs(known: set[str]) -> None:
+    """Deletes what fan-outs left since then."""
+    store = open_store(os.environ["ZOETROPE_STORE"])
+    for uri in fan_outs() - known:
+        store.delete(uri)
+
+
+def working_set(pod: str) -> float:
+    """Bytes that a pod cannot give back (usage less inactive files), by its kubelet; 0 where that tells nothing."""
+    node = kubectl("get", "pod", pod, "-o", "jsonpath={.spec.nodeName}", check=False)
+    text = kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary", check=False) if node else ""
+    for each in json.loads(text)["pods"] if text else []:
+        if (each["podRef"]["namespace"], each["podRef"]["name"]) == (NAMESPACE, pod):
+            return float((each.get("memory") or {}).get("workingSetBytes") or 0)
+    return 0.0
+
+
+def after_jobs(run_id: str) -> dict[str, float]:
+    """Step -> seconds from the end of its TrainJob to that of its launcher's main container."""
+    complete: dict[str, float] = {}
+    for job in items("trainjobs", f"zoetrope/run={run_id}"):
+        ends = [each for each in job["status"]["conditions"] if each["type"] == "Complete" and each["status"] == "True"]
+        if ends:
+            complete[job["metadata"]["labels"]["zoetrope/step"]] = moment(ends[0]["lastTransitionTime"])
+    found = {}
+    for pod in items("pods", f"pipeline/runid={run_id}"):
+        step = pod["metadata"]["labels"].get("zoetrope/step", "")
+        for container in pod["status"].get("containerStatuses") or []:
+            ended = (container.get("state") or {}).get("terminated")
+            if container["name"] == "main" and ended and ended["exitCode"] == 0 and step in complete:
+                found[step] = moment(ended["finishedAt"]) - complete[step]
+    return found
+
+
+def moment(text: str) -> float:
+    """Seconds of a time of Kubernetes."""
+    return datetime.fromisoformat(text).timestamp()

@@ -292,6 +292,11 @@ class _Handler(BaseHTTPRequestHandler):
         api, cuts, at = self.api, self.api._cuts, 0
         if ("pods", pod) not in api.objects:
             return self._send(*_not_found("pods", pod))
+        if not query.get("follow"):
+            api.run_hooks("GET", "log", query, pod)
+            if api._cuts != cuts:
+                self.close_connection = True
+                return None
         since = query.get("sinceTime", "")
         with api._changed:
             lines = [line for line in api.logs[pod] if not since or _time(line) >= datetime.fromisoformat(since)]

@@ -30,7 +30,9 @@ class Blur(Filter):
 
     @staticmethod
     def score(shot: ShotSignals) -> dict[str, float]:
-        """`blur`: squared 8-bit levels, high for sharp pictures."""
+        """`blur`: squared 8-bit levels, high for sharp pictures; 0 where a shot is too short to be looked at."""
+        if not shot.details:
+            return {"blur": 0.0}
         return {"blur": float(np.median([detail.sharpness for detail in shot.five()]))}
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:

@@ -32,7 +32,9 @@ class Text(Filter):
 
     @staticmethod
     def score(shot: ShotSignals) -> dict[str, float]:
-        """`text_area`: 0 to 1."""
+        """`text_area`: 0 to 1; 0 where a shot is so short that no frame of it was looked at."""
+        if not shot.details:
+            return {"text_area": 0.0}
         lasting = np.logical_and.reduce([detail.hard_edges for detail in shot.five()])
         return {"text_area": dense_area(lasting)}
 

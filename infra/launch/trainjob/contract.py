@@ -194,24 +194,25 @@ class Contract:
         last = failure.kind is Kind.DELETED or not failure.retryable or restarts >= self.max_restarts
         if last:
             if not state.over and not state.deleted:
-                self.cluster.delete("trainjobs", self.name)
+                self.cluster.remove_job(self.name)
             raise error
         self.say(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")
         self._remove(state.job)
         return self._make(attempt + 1, restarts + 1, owner)
 
     def _remove(self, job: Mapping[str, Any]) -> None:
-        self.cluster.delete("trainjobs", self.name)
+        self.cluster.remove_job(self.name)
         self._wait_until_gone(job)
 
     def _wait_until_gone(self, job: Mapping[str, Any]) -> None:
-        """Until the pods of a deleted job have ended.
-
-        It is not deleted in the foreground: Trainer 2.3 makes a new JobSet for a TrainJob that waits for the old one
-        to go, and its pods run once more.
-        """
+        """Until a deleted job and its pods are gone; the pods may outlive it."""
         deadline = time.monotonic() + GONE_SECONDS
-        while any(belongs(pod, job) for pod in self.cluster.pods(pods_of(self.name))):
+        if self._is_there(job):
+            uid = job["metadata"]["uid"]
+            for event in self.cluster.watch("trainjobs", self.name, GONE_SECONDS):
+                if event["type"] == "DELETED" or event["object"]["metadata"]["uid"] != uid:
+                    break
+        while self._is_there(job) or any(belongs(pod, job) for pod in self.cluster.pods(pods_of(self.name))):
             if time.monotonic() > deadline:
                 raise ZoetropeError(
                     f"TrainJob {self.name}: was deleted, but its pods do not end for {GONE_SECONDS:.0f} s",
@@ -219,6 +220,10 @@ class Contract:
                     retryable=True,
                 )
             time.sleep(GONE_LOOK_SECONDS)
+
+    def _is_there(self, job: Mapping[str, Any]) -> bool:
+        found = self.cluster.get("trainjobs", self.name)
+        return found is not None and found["metadata"]["uid"] == job["metadata"]["uid"]
 
     def _cancel(self, state: JobState | None) -> None:
         """Deletes the job at once; its last words may take two seconds."""
@@ -232,7 +237,7 @@ class Contract:
         words = threading.Thread(target=self._end, args=[state], name="last words", daemon=True)
         words.start()
         words.join(LAST_WORDS_SECONDS)
-        self.cluster.delete("trainjobs", self.name)
+        self.cluster.remove_job(self.name)
         words.join()
 
     def _end(self, state: JobState) -> None:

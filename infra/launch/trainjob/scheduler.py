@@ -186,14 +186,14 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
             return
         if (job["metadata"].get("labels") or {}).get(names.QUEUE):
             log.warning("%s is deleted, since its queue would start it again", name)
-            cluster.delete("trainjobs", name)
+            cluster.remove_job(name)
             return
         marked = {"metadata": {"annotations": {names.CANCELLED: "true"}}, "spec": {"suspend": True}}
         cluster.patch("trainjobs", name, marked)
 
     def _delete_existing(self, app_id: str) -> None:
         cluster, name = self._find(app_id)
-        cluster.delete("trainjobs", name)
+        cluster.remove_job(name)
 
     def _find(self, app_id: str) -> tuple[Cluster, str]:
         namespace, _, name = app_id.rpartition(":")

@@ -8,6 +8,7 @@ import pytest
 
 from zoetrope.components.curate.config import CutConfig
 from zoetrope.components.curate.cuts import Shot, find_shots
+from zoetrope.components.curate.filters import FilterSettings
 from zoetrope.components.curate.filters.jitter import Jitter
 from zoetrope.components.curate.filters.text import dense_area
 from zoetrope.components.curate.shots import chop, crop
@@ -54,6 +55,17 @@ def test_jitter_is_change_that_takes_itself_back() -> None:
 
     assert Jitter.score(shot(10.0)) == {"jitter": 0.0}
     assert Jitter.score(shot(5.0)) == {"jitter": 5.0}
+
+
+def test_a_shot_between_two_measured_frames_has_finite_scores() -> None:
+    """The last piece of a chopped shot may be a single frame."""
+    nothing = np.zeros(0, np.float32)
+    short = ShotSignals(nothing, nothing, np.zeros((1, 32, 32), np.uint8), [], 24.0, 0.0)
+    scores: dict[str, float] = {}
+    for filter_ in FilterSettings().table().values():
+        scores |= filter_.score(short)
+    assert scores["blur"] == scores["text_area"] == 0.0
+    assert all(np.isfinite(value) for value in scores.values())
 
 
 def test_bars_are_what_is_dark_in_every_frame() -> None:

@@ -104,6 +104,9 @@ class FakeCluster:
     def pods(self, labels):
         return self.list("pods", labels)
 
+    def remove_job(self, name):
+        self.delete("trainjobs", name)
+
     def delete(self, kind, name, foreground=False):
         self._call("delete", kind, name)
         assert not foreground  # a real cluster would run the pods once more

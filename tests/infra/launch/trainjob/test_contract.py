@@ -155,6 +155,32 @@ def test_a_failure_that_passes_makes_the_job_anew(step, exit_code):
     assert step.ended[0] == ("1", 1, True)
 
 
+def test_a_new_attempt_waits_until_the_earlier_one_is_gone(step):
+    step.server.keep_deleted = True
+    step.attempt(step.pod(phase="Failed", exit_code=75), step.ends("Failed"))
+
+    def gone(_):
+        assert step.jobs_made() == 1
+        step.server.remove("trainjobs", step.make.name)
+
+    watched = lambda _: step.server.on("GET", "trainjobs", gone, query="watch")  # noqa: E731
+    step.server.on("DELETE", "trainjobs", watched)
+    step.attempt(step.ends("Complete"))
+    assert step.contract().fulfil().attempt == 2
+    assert step.server.objects["trainjobs", step.make.name]["metadata"]["annotations"]["zoetrope/restarts"] == "1"
+
+
+def test_nothing_goes_on_watching_after_the_end(step):
+    step.server.put("workflows", FLOW)
+    before = set(threading.enumerate())
+    step.attempt(step.pod(), step.ends("Complete"))
+    step.contract(workflow="flow").fulfil()
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith(("watch", "log of")):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
 def test_a_failure_that_passes_again_and_again_is_retryable(step):
     for _ in range(5):
         step.attempt(step.pod(phase="Failed", exit_code=75), step.ends("Failed"))

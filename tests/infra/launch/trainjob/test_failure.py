@@ -96,6 +96,13 @@ def test_a_pod_that_kubernetes_deleted_after_the_failure_is_not_the_cause(make, 
     assert classify(failed, history).kind is Kind.USER_ERROR
 
 
+def test_a_pod_that_failed_before_it_was_deleted_is_its_own_cause(make, failed):
+    history = History()
+    history.see(make.pod(0, "Failed", exit_code=2))
+    history.see(make.pod(0, "Failed", exit_code=2, deleted=make.at(90)))
+    assert classify(failed, history).kind is Kind.USER_ERROR
+
+
 def test_earlier_starts_of_the_job_say_nothing(make, failed):
     before = make.pod(0, "Failed", exit_code=137, reason="OOMKilled", restart=0)
     assert kind(failed, before, make.pod(0, "Failed", exit_code=2, restart=1)) is Kind.USER_ERROR

@@ -77,6 +77,15 @@ def test_a_broken_connection_is_taken_up_again(api_server, make, monkeypatch):
     assert follower.end() == ["one", "two", "three", "four"]
 
 
+def test_what_is_left_of_an_ended_pod_is_read_again_where_the_connection_breaks(api_server, make, monkeypatch):
+    follower = Follower(api_server, monkeypatch)
+    pod = api_server.put("pods", make.pod(0, "Succeeded", uid=None))
+    api_server.write(pod["metadata"]["name"], "one", "two")
+    api_server.on("GET", "log", lambda _: api_server.cut())
+    follower.log.see(pod)
+    assert follower.end() == ["one", "two"]
+
+
 def test_a_pod_that_replaces_another_is_followed_next(api_server, make, monkeypatch):
     follower = Follower(api_server, monkeypatch)
     for restart, text in ((0, "before"), (1, "after")):
