@@ -44,7 +44,7 @@ def build_for_cluster(pipeline: str, recipe: str, recipe_name: str, images: str,
         Args:
             source: where raw video comes from: s3://bucket/prefix with a catalogue, samples:SEED, or empty for the
                 recipe's own.
-            overrides: changes of the recipe, one `path=value` per line, e.g. curate.filters.motion.minimum=0.5.
+            overrides: changes of the recipe, `path=value`, several apart by `; `, e.g. curate.filters.motion.minimum=1.
             budget_usd: the most that this run may cost, in US dollars; 0 takes the recipe's.
         """
         run(data_body, source=source, overrides=overrides, budget_usd=budget_usd)
@@ -57,7 +57,7 @@ def build_for_cluster(pipeline: str, recipe: str, recipe_name: str, images: str,
 
         Args:
             dataset: tag of a dataset version (e.g. nano-v3), `latest`, or a reference URI@sha256:digest.
-            overrides: changes of the recipe, one `path=value` per line, e.g. stages.stage_3.steps=240.
+            overrides: changes of the recipe, `path=value`, several apart by `; `, e.g. stages.stage_3.steps=240.
             budget_usd: the most that this run may cost, in US dollars; 0 takes the recipe's.
             promote_when_green: whether a checkpoint that passes every check becomes champion; if not, it is
                 registered and stays candidate.
@@ -78,7 +78,7 @@ def build_for_cluster(pipeline: str, recipe: str, recipe_name: str, images: str,
 
         Args:
             checkpoint: reference to a checkpoint, URI@sha256:digest.
-            overrides: changes of the recipe, one `path=value` per line, e.g. generate.videos=192.
+            overrides: changes of the recipe, `path=value`, several apart by `; `, e.g. generate.videos=192.
             budget_usd: the most that this run may cost, in US dollars; 0 takes the recipe's.
             promote_when_green: whether a checkpoint that passes every check becomes champion; if not, it is
                 registered and stays candidate.
@@ -97,7 +97,7 @@ def build_for_cluster(pipeline: str, recipe: str, recipe_name: str, images: str,
         Args:
             source: where raw video comes from: s3://bucket/prefix with a catalogue, samples:SEED, or empty for the
                 recipe's own.
-            overrides: changes of the recipe, one `path=value` per line, e.g. stages.stage_3.steps=240.
+            overrides: changes of the recipe, `path=value`, several apart by `; `, e.g. stages.stage_3.steps=240.
             budget_usd: the most that this run may cost, in US dollars; 0 takes the recipe's.
             promote_when_green: whether a checkpoint that passes every check becomes champion; if not, it is
                 registered and stays candidate.

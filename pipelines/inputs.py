@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.recipe import Recipe, load_recipe
 
+_BETWEEN = re.compile(r"[\r\n]+|;\s+(?=[\w.]+=)")
+"""Between two overrides; a semicolon inside a value stays where no other override begins behind it."""
 _SAMPLES = re.compile(r"samples:(?P<seed>[0-9]{1,9})")
 SAMPLE_RIGHTS = "rendered by zoetrope itself; no third party holds rights"
 
@@ -19,7 +21,7 @@ class RunInputs:
     """What a person fills in, beside the recipe that the pipeline was compiled for.
 
     Attributes:
-        overrides: `path=value`, one per line.
+        overrides: `path=value`, one per line, or several with `; ` between them: the form's field has one line.
         source: `s3://bucket/prefix` with a catalogue, `samples:SEED`, or empty for the recipe's own.
         budget_usd: the most that the run may cost; 0 takes the recipe's.
         promote: whether a checkpoint that passes the gate becomes champion; without, it stays candidate.
@@ -32,7 +34,7 @@ class RunInputs:
 
     def lines(self, recipe: Recipe) -> list[str]:
         """Overrides in order: the source, then what the person wrote, then budget and promotion."""
-        written = [line.strip() for line in self.overrides.splitlines() if line.strip()]
+        written = [change.strip() for change in _BETWEEN.split(self.overrides) if change.strip()]
         found = [*_source_lines(self.source.strip(), recipe), *written]
         if self.budget_usd < 0:
             raise ZoetropeError(f"budget_usd: {self.budget_usd} is below zero", "give dollars, or 0 for the recipe's")

@@ -37,12 +37,8 @@ def health(settings: KubeflowSettings) -> Health:
         ZoetropeError: unknown host, expired token, another program's answer, or a version before 2.17.
     """
     url = f"{settings.host}/apis/v2beta1/healthz"
-    pool = urllib3.PoolManager(
-        cert_reqs="CERT_REQUIRED", ca_certs=str(settings.ca_file) if settings.ca_file else None, retries=False
-    )
-    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
     try:
-        answer = pool.request("GET", url, headers=settings.headers(), timeout=timeout, redirect=False)
+        answer = _get(settings, url)
     except urllib3.exceptions.HTTPError as error:
         raise unreachable(settings.host, error) from error
     if answer.status != 200:
@@ -56,6 +52,23 @@ def health(settings: KubeflowSettings) -> Health:
             f"zoetrope needs {'.'.join(map(str, OLDEST))} or newer; upgrade, see docs/how-to/cluster.md",
         )
     return Health(version if numbers else "", bool(found.get("multi_user")))
+
+
+def serves_pages(settings: KubeflowSettings) -> bool:
+    """Whether a browser finds the UI at the host as well: the API server by itself has no pages."""
+    try:
+        answer = _get(settings, f"{settings.host}/")
+    except urllib3.exceptions.HTTPError:
+        return False
+    return 300 <= answer.status < 400 or "html" in answer.headers.get("Content-Type", "")
+
+
+def _get(settings: KubeflowSettings, url: str) -> urllib3.BaseHTTPResponse:
+    pool = urllib3.PoolManager(
+        cert_reqs="CERT_REQUIRED", ca_certs=str(settings.ca_file) if settings.ca_file else None, retries=False
+    )
+    timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+    return pool.request("GET", url, headers=settings.headers(), timeout=timeout, redirect=False)
 
 
 def version_numbers(text: str) -> tuple[int, int] | None:

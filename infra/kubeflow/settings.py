@@ -23,7 +23,7 @@ class KubeflowSettings(BaseSettings):
         token_file: file with the token, read again for every command, so that it may be a rotated one.
         cookies: session cookies of the gateway, `authservice_session=...`, where it wants these instead of a token.
         ca_file: certificate authority of the host, PEM, where it is a private one.
-        ui: address for a person's browser; empty where it is `host`.
+        ui: address of the UI for a person's browser; empty where it is `host`, as behind a gateway.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)

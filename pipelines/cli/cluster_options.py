@@ -21,11 +21,16 @@ NamespaceOption = Annotated[
 TokenOption = Annotated[
     Path | None, typer.Option("--token-file", metavar="FILE", help="file with a bearer token; or set KFP_TOKEN")
 ]
+UiOption = Annotated[
+    str,
+    typer.Option("--ui", metavar="URL", help="Kubeflow UI, for links, where --host has none; or ZOETROPE_KUBEFLOW_URL"),
+]
+NO_LINK = "none: name the Kubeflow UI by --ui URL or ZOETROPE_KUBEFLOW_URL"
 
 
-def kubeflow_settings(host: str, namespace: str, token_file: Path | None) -> KubeflowSettings:
+def kubeflow_settings(host: str, namespace: str, token_file: Path | None, ui: str = "") -> KubeflowSettings:
     """Options above the environment."""
-    given = {"host": host, "namespace": namespace, "token_file": token_file}
+    given = {"host": host, "namespace": namespace, "token_file": token_file, "ui": ui}
     settings = KubeflowSettings()
     return settings.model_copy(update={name: value for name, value in given.items() if value})
 

@@ -12,9 +12,11 @@ import typer
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
 from zoetrope.pipelines.cli.cluster_options import (
+    NO_LINK,
     HostOption,
     NamespaceOption,
     TokenOption,
+    UiOption,
     connect,
     kubeflow_settings,
 )
@@ -35,9 +37,9 @@ RunArgument = Annotated[str, typer.Argument(help="run id")]
 LocalOption = Annotated[bool, typer.Option("--local", help="this machine's runs, though ZOETROPE_KFP_HOST is set")]
 
 
-def _cluster(host: str, namespace: str, token_file: Path | None, local: bool = False) -> Kubeflow | None:
+def _cluster(host: str, namespace: str, token_file: Path | None, local: bool = False, ui: str = "") -> Kubeflow | None:
     """A connection where a cluster is meant, None for this machine's runs."""
-    settings = kubeflow_settings(host, namespace, token_file)
+    settings = kubeflow_settings(host, namespace, token_file, ui)
     if local and host:
         raise ZoetropeError("--local and --host name two places", "give one of them")
     return connect(settings) if settings.host and not local else None
@@ -113,6 +115,7 @@ def show_run(
     host: HostOption = "",
     namespace: NamespaceOption = "",
     token_file: TokenOption = None,
+    ui: UiOption = "",
     local: LocalOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,7 +123,7 @@ def show_run(
 
     Example: zoetrope runs show nano-20261123-101500-a1b2
     """
-    kubeflow = _cluster(host, namespace, token_file, local)
+    kubeflow = _cluster(host, namespace, token_file, local, ui)
     if kubeflow is not None:
         _show_cluster(kubeflow, run, as_json)
         return
@@ -143,7 +146,7 @@ def _show_cluster(kubeflow: Kubeflow, run_id: str, as_json: bool) -> None:
     output.print(f"state    {run.state} after {duration(run.seconds)}", highlight=False)
     for line in run.description.splitlines():
         output.print(f"         {line}", highlight=False, markup=False, soft_wrap=True)
-    output.print(f"link     {kubeflow.link(run_id)}", highlight=False, soft_wrap=True)
+    output.print(f"link     {kubeflow.link(run_id) or NO_LINK}", highlight=False, soft_wrap=True)
     if run.ended and run.state != "succeeded":
         print_verdict(run)
 
@@ -177,7 +180,7 @@ def logs(
 
 def _logs_cluster(kubeflow: Kubeflow, run_id: str, step: str, follow: bool) -> None:
     from zoetrope.pipelines.cluster.kubernetes import cluster
-    from zoetrope.pipelines.cluster.logs import read_log, step_pods
+    from zoetrope.pipelines.cluster.logs import followed_last, read_log, step_pods
     from zoetrope.pipelines.cluster.runs import read_run, run_spec
     from zoetrope.pipelines.cluster.tasks import task_places
 
@@ -193,6 +196,8 @@ def _logs_cluster(kubeflow: Kubeflow, run_id: str, step: str, follow: bool) -> N
         raise ZoetropeError(
             f"no pod of {step or 'the run'} is there", "it has not started, or its pods are gone: see the Kubeflow UI"
         )
+    if follow:
+        pods = followed_last(pods)
     for pod in pods:
         if len(pods) > 1:
             typer.echo(f"==> {pod.title} ({pod.pod}) <==")

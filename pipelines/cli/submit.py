@@ -14,9 +14,11 @@ import typer
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cli.cluster_options import (
+    NO_LINK,
     HostOption,
     NamespaceOption,
     TokenOption,
+    UiOption,
     connect,
     kubeflow_settings,
 )
@@ -44,6 +46,7 @@ def submit(
     host: HostOption = "",
     namespace: NamespaceOption = "",
     token_file: TokenOption = None,
+    ui: UiOption = "",
     experiment: Annotated[str, typer.Option(help="groups runs in the UI")] = "zoetrope",
     service_account: Annotated[str, typer.Option(help="of the step pods")] = "zoetrope-runner",
     images: Annotated[Path, typer.Option("--images", metavar="FILE", help="what `make images` wrote")] = Path(
@@ -74,7 +77,7 @@ def submit(
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}
     given |= {"budget_usd": _budget(budget)} if budget else {}
-    settings = kubeflow_settings(host, namespace, token_file)
+    settings = kubeflow_settings(host, namespace, token_file, ui)
     with tempfile.TemporaryDirectory() as scratch:
         package = _compile(pipeline, recipe, changes, images, Path(scratch))
         planned = work.Submission(
@@ -101,7 +104,7 @@ def submit(
         typer.echo(json.dumps({"run": run_id, "link": link, "version": package.version}, indent=1))
     else:
         output.print(f"run   {run_id}", highlight=False)
-        output.print(f"link  {link}", highlight=False, soft_wrap=True)
+        output.print(f"link  {link or NO_LINK}", highlight=False, soft_wrap=True)
     if wait:
         raise typer.Exit(_wait(kubeflow, run_id))
 

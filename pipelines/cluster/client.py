@@ -10,7 +10,7 @@ from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import Health, KubeflowSettings, health
-from zoetrope.infra.kubeflow.health import CONNECT_SECONDS, READ_SECONDS, refused, unreachable
+from zoetrope.infra.kubeflow.health import CONNECT_SECONDS, READ_SECONDS, refused, serves_pages, unreachable
 
 PAGE = 100
 TIMEOUT = (CONNECT_SECONDS, READ_SECONDS)
@@ -48,6 +48,26 @@ class Kubeflow:
         with self._faults():
             return getattr(getattr(self._client, service), method)(**arguments, _request_timeout=TIMEOUT)
 
+    def workflow(self, run_id: str) -> dict[str, Any] | None:
+        """Argo's Workflow of a run as the server keeps it; None where it no longer has API v1beta1.
+
+        That is the only one which hands out the Workflow, compressed nodes included, also when Kubernetes has none.
+        """
+        try:
+            with self._faults():
+                found = self._client.runs.api_client.call_api(
+                    "/apis/v1beta1/runs/{run_id}", "GET", {"run_id": run_id}, [], {"Accept": "application/json"},
+                    response_type="object", auth_settings=["Bearer"], _return_http_data_only=True,
+                    _request_timeout=TIMEOUT,
+                )  # fmt: skip
+        except ZoetropeError as error:
+            if not not_there(error):
+                raise
+            return None
+        text = ((found or {}).get("pipeline_runtime") or {}).get("workflow_manifest")
+        parsed = json.loads(text) if text else None
+        return parsed if isinstance(parsed, dict) else None
+
     def pages(self, service: str, method: str, field: str, **arguments: Any) -> Iterator[Any]:
         """All entries of a list call, page by page."""
         token = ""
@@ -68,8 +88,12 @@ class Kubeflow:
         return None
 
     def link(self, run_id: str) -> str:
-        """Address of a run for a person's browser."""
-        return f"{(self.settings.ui or self.settings.host).rstrip('/')}/#/runs/details/{run_id}"
+        """Address of a run for a person's browser; empty where nobody has said where the UI is.
+
+        Behind a gateway UI and API have one host; a forwarded API server alone has no UI.
+        """
+        root = self.settings.ui or (self.settings.host if serves_pages(self.settings) else "")
+        return f"{root.rstrip('/')}/#/runs/details/{run_id}" if root else ""
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

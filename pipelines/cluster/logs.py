@@ -50,6 +50,15 @@ def step_pods(cluster: Any, run_id: str, place: TaskPlace) -> list[PodLog]:
     return found
 
 
+def followed_last(pods: list[PodLog]) -> list[PodLog]:
+    """The pods with the one at their end whose log goes on until the step ends.
+
+    That is the step's own: it passes on what node 0 of its job says, also when that pod is replaced.
+    """
+    own = [pod for pod in pods if pod.container == MAIN and pod.running]
+    return [pod for pod in pods if pod not in own[-1:]] + own[-1:]
+
+
 def _belongs(pod: Mapping[str, Any], place: TaskPlace) -> bool:
     node = str((pod["metadata"].get("annotations") or {}).get(NODE_NAME, ""))
     return plain(node).partition(".")[2] == f"{place.path}.{EXECUTOR}"

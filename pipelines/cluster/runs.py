@@ -11,7 +11,7 @@ from zoetrope.infra.runs import RunShelf
 from zoetrope.pipelines.cluster.client import Kubeflow, not_there
 from zoetrope.pipelines.cluster.tasks import TaskPlace, attempts, task_places
 from zoetrope.pipelines.cluster.views import ENDED, RunView, StepView, seconds_between
-from zoetrope.pipelines.cluster.workflow import Surroundings, step_views
+from zoetrope.pipelines.cluster.workflow import Surroundings, step_views, terminated, workflow_nodes
 
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
 _FINAL = frozenset({"succeeded", "cached", "failed", "skipped", "cancelled"})
@@ -55,8 +55,10 @@ def get_run(kubeflow: Kubeflow, run_id: str, beside: Surroundings | None = None)
     run = read_run(kubeflow, run_id)
     spec = run_spec(kubeflow, run)
     places = task_places(spec)
-    nodes = beside.nodes(run_id)
-    if nodes:
+    workflow = beside.workflow(run_id) or kubeflow.workflow(run_id) or {}
+    if run.state == "FAILED" and terminated(workflow):  # KFP 2.17 lists it as one that failed
+        run.state = "CANCELED"
+    if nodes := workflow_nodes(workflow):
         steps = step_views(places, nodes, str(run.state))
     else:
         steps = _corrected(_steps(run, places), run, beside.shelf(run_id))

@@ -48,16 +48,16 @@ class Surroundings:
         except ZoetropeError:
             return cls(None, store)
 
-    def nodes(self, run_id: str) -> list[Node]:
-        """Nodes of the run's Workflow; empty where they cannot be read."""
+    def workflow(self, run_id: str) -> Node | None:
+        """The run's Workflow; None where it cannot be read, and an hour after its end, when KFP deletes it."""
         try:
             found = self.cluster.list("workflows", {"pipeline/runid": run_id}) if self.cluster is not None else []
         except ZoetropeError:
             if not self._answered:  # another cluster's kubeconfig, or one without the right: not to be asked each time
                 self.cluster = None
-            return []
+            return None
         self._answered = True
-        return workflow_nodes(found[0]) if found else []
+        return found[0] if found else None
 
     def shelf(self, run_id: str) -> RunShelf | None:
         """The run's place in the store."""
@@ -71,6 +71,11 @@ def workflow_nodes(workflow: Mapping[str, Any]) -> list[Node]:
     if status.get("compressedNodes"):
         nodes = json.loads(gzip.decompress(base64.b64decode(status["compressedNodes"])))
     return list(nodes.values())
+
+
+def terminated(workflow: Node) -> bool:
+    """Whether somebody terminated the run: that is how KFP tells Argo, which then ends it as one that failed."""
+    return (workflow.get("spec") or {}).get("activeDeadlineSeconds") == 0
 
 
 def step_views(places: Iterable[TaskPlace], nodes: Iterable[Node], run_state: str) -> list[StepView]:

@@ -50,11 +50,16 @@ def connected() -> Cluster:
 
 def items(kind: str, labels: str) -> list[dict[str, Any]]:
     """Objects of a kind by labels; none while the API server is away."""
+    return known_items(kind, labels) or []
+
+
+def known_items(kind: str, labels: str) -> list[dict[str, Any]] | None:
+    """The same, but None while the API server is away: what cannot be seen is not gone."""
     wanted = dict(each.split("=") for each in labels.split(","))
     try:
         return connected().pods(wanted) if kind == "pods" else connected().list(kind, wanted)
     except ZoetropeError:
-        return []
+        return None
 
 
 def log(pod: str, container: str = "") -> str:
@@ -133,14 +138,14 @@ class Run:
 
     Attributes:
         run_id: of KFP.
-        jobs: uid -> name of every TrainJob that was ever seen.
-        pods: uid -> name of every pod that was ever seen running.
+        jobs: uid -> every TrainJob that was ever seen.
+        pods: uid -> every pod that was ever seen on a node, of the jobs and of the steps.
     """
 
     def __init__(self, *overrides: str, checked: bool = True, lock: str = "images.lock") -> None:
         self.run_id = submit(overrides, lock) if checked else submit_unchecked(overrides, lock)
         self.jobs: dict[str, dict[str, Any]] = {}
-        self.pods: dict[str, str] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
         self.shelf = RunShelf(open_store(os.environ["ZOETROPE_STORE"]), self.run_id)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -159,18 +164,24 @@ class Run:
         """Notes what is there now."""
         for job in items("trainjobs", f"zoetrope/run={self.run_id}"):
             self.jobs[job["metadata"]["uid"]] = job
-        for pod in items("pods", f"zoetrope/run={self.run_id}"):
-            if pod["status"].get("startTime"):
-                self.pods[pod["metadata"]["uid"]] = pod["metadata"]["name"]
+        for label in ("zoetrope/run", "pipeline/runid"):
+            for pod in items("pods", f"{label}={self.run_id}"):
+                if pod["status"].get("startTime") and "zoetrope/step" in pod["metadata"]["labels"]:
+                    self.pods[pod["metadata"]["uid"]] = pod
 
     def of_step(self, step: str) -> list[dict[str, Any]]:
         """TrainJobs of a step that were ever seen."""
         return [job for job in self.jobs.values() if job["metadata"]["labels"]["zoetrope/step"] == step]
 
-    def live_jobs(self) -> list[dict[str, Any]]:
-        """TrainJobs that hold something now."""
-        found = items("trainjobs", f"zoetrope/run={self.run_id}")
-        return [job for job in found if not conditions(job) & {"Complete", "Failed"}]
+    def left(self) -> list[str]:
+        """Names of TrainJobs and their pods that hold something now; what cannot be seen may be there."""
+        jobs = known_items("trainjobs", f"zoetrope/run={self.run_id}")
+        pods = known_items("pods", f"zoetrope/run={self.run_id}")
+        if jobs is None or pods is None:
+            return ["the API server is away"]
+        held = [job for job in jobs if not conditions(job) & {"Complete", "Failed"}]
+        held += [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+        return [each["metadata"]["name"] for each in held]
 
     def job_pods(self, step: str) -> list[dict[str, Any]]:
         """Running pods of a step's job."""
@@ -187,6 +198,10 @@ class Run:
         """The Argo Workflow, None where it is gone."""
         found = items("workflows", f"pipeline/runid={self.run_id}")
         return found[0] if found else None
+
+    def is_deleted(self) -> bool:
+        """Whether the workflow is known to be gone."""
+        return known_items("workflows", f"pipeline/runid={self.run_id}") == []
 
     def phase(self) -> str:
         """Of the workflow."""

@@ -40,6 +40,11 @@ def test_inputs_become_overrides_and_what_a_person_wrote_wins_over_the_source() 
     assert resolved("nano", RunInputs()) == load_recipe("nano")
 
 
+def test_overrides_fit_into_the_one_line_of_the_form() -> None:
+    recipe = resolved("nano", RunInputs("stages.stage_1.steps=7; source.rights=ours; contract 12; budget_usd=3"))
+    assert (recipe.stages.stage_1.steps, recipe.source.rights, recipe.budget_usd) == (7, "ours; contract 12", 3)
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

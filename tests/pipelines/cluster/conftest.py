@@ -82,6 +82,8 @@ class FakeKubeflow:
         token: bearer token that it wants, empty for none.
         status: answers everything with this status instead, where it is not 0.
         html: answers with a web page, as a gateway that wants a login.
+        workflows: run id -> Argo's workflow, as API v1beta1 hands it out; none where a server no longer has that.
+        ui: whether a browser finds the UI at the same host, as behind a gateway.
         requests: method and path of all calls.
         moves: called before each read of a run; may change it.
     """
@@ -96,6 +98,8 @@ class FakeKubeflow:
     versions: dict[str, dict[str, Any]] = field(default_factory=dict)
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    workflows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ui: bool = True
     requests: list[str] = field(default_factory=list)
     moves: Callable[[dict[str, Any]], None] = lambda run: None
 
@@ -106,6 +110,12 @@ class FakeKubeflow:
 
     def answer(self, method: str, path: str, query: Mapping[str, str], body: Any) -> tuple[int, Any]:
         """Status and JSON."""
+        if path == "/" and self.ui:
+            return 200, b"<html>Kubeflow Pipelines</html>"
+        old = re.fullmatch(r"/apis/v1beta1/runs/([^/]+)", path)
+        if old and old[1] in self.workflows:
+            manifest = json.dumps(self.workflows[old[1]])
+            return 200, {"run": {"id": old[1]}, "pipeline_runtime": {"workflow_manifest": manifest}}
         path = path.removeprefix("/apis/v2beta1/")
         if path == "healthz":
             return 200, {"commit_sha": "x", "tag_name": self.version, "multi_user": self.multi_user}

@@ -62,6 +62,14 @@ def test_steps_are_named_ordered_and_counted(kubeflow: Any, zoetrope: Any, run: 
     assert (shown["state"], shown["seconds"], shown["link"]) == ("failed", 180.0, f"{kubeflow.url}/#/runs/details/r1")
 
 
+def test_without_a_ui_there_is_no_link_until_one_is_named(kubeflow: Any, zoetrope: Any, run: dict[str, Any]) -> None:
+    kubeflow.ui = False
+    said = zoetrope("runs", "show", "r1", "--host", kubeflow.url)
+    assert "link     none: name the Kubeflow UI by --ui URL or ZOETROPE_KUBEFLOW_URL" in said.out.splitlines()
+    said = zoetrope("runs", "show", "r1", "--host", kubeflow.url, "--ui", "http://localhost:8080/")
+    assert "link     http://localhost:8080/#/runs/details/r1" in said.out.splitlines()
+
+
 def test_a_run_is_shown_for_people_with_its_verdict(
     kubeflow: Any, zoetrope: Any, run: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -148,12 +156,12 @@ class FakeCluster:
     namespace = "runs"
 
     def __init__(self) -> None:
-        handler = f"{WORKFLOW}.root.exit-handler-1"
+        handler = f"{WORKFLOW}(0).root(0).exit-handler-1(0)"
         self._pods = [
-            pod("bb", f"{handler}.train-stage.executor(1)", "Running"),
+            pod("bb", f"{handler}.train-stage(0).executor(1)", "Running"),
             pod("a", f"{handler}.train-stage.executor(0)", "Failed"),
-            pod("d", f"{handler}.train-stage-2.executor(0)"),
-            pod("e", f"{handler}.train-stage-driver"),
+            pod("d", f"{handler}.train-stage-2(0).executor(0)"),
+            pod("e", f"{handler}.train-stage-driver(0)"),
         ]
 
     def pods(self, labels: dict[str, str]) -> list[dict[str, Any]]:
@@ -204,6 +212,8 @@ def test_logs_of_a_step_are_printed(
     said = zoetrope("runs", "logs", "r1", "stage_1", "--host", kubeflow.url)
     assert said.out.splitlines()[:2] == ["==> stage_1, attempt 1 (a) <==", "of a"]
     assert len(said.out.splitlines()) == 8
+    said = zoetrope("runs", "logs", "r1", "stage_1", "--follow", "--host", kubeflow.url)
+    assert said.out.splitlines()[-1] == "of bb"  # the step's own log ends with the step
     said = zoetrope("runs", "logs", "r1", "stage_9", "--host", kubeflow.url)
     assert (said.code, said.problem) == (2, "run r1 has no step 'stage_9'")
     said = zoetrope("runs", "logs", "r1", "--follow", "--host", kubeflow.url)

@@ -66,6 +66,22 @@ def test_the_workflow_tells_of_every_step_though_its_nodes_are_compressed(show: 
     assert [row[2] for row in rows] == [1] * 6
 
 
+def test_kfp_hands_out_the_workflow_where_kubernetes_cannot(show: Show, kubeflow: Any) -> None:
+    packed = base64.b64encode(gzip.compress(json.dumps(RECORDED["full"]["nodes"]).encode())).decode()
+    kubeflow.workflows["r1"] = {"status": {"compressedNodes": packed}}
+    for workflows in (None, Workflows(None)):
+        assert [row[1:] for row in show(RECORDED["full"], workflows, state="FAILED")] == [["succeeded", 1]] * 6
+
+
+def test_a_terminated_run_is_cancelled_though_kfp_lists_it_as_failed(show: Show, kubeflow: Any, zoetrope: Any) -> None:
+    nodes = change(RECORDED["full"]["nodes"], ".train-stage-2", phase="Failed")
+    kubeflow.workflows["r1"] = {"status": {"nodes": nodes}}
+    assert show(RECORDED["full"], state="FAILED")[3] == ["stage_2", "failed", 1]
+    kubeflow.workflows["r1"]["spec"] = {"activeDeadlineSeconds": 0}
+    assert show(RECORDED["full"], state="FAILED")[3] == ["stage_2", "cancelled", 1]
+    assert zoetrope("runs", "show", "r1", "--host", kubeflow.url).err.splitlines()[-1] == "the run was cancelled"
+
+
 def test_steps_without_a_container_are_cached(show: Show) -> None:
     again = RECORDED["again"]
     expected = ["succeeded", "cached", "cached", "cached", "cached", "succeeded"]
