@@ -114,7 +114,7 @@ class NodeLog:
             complete = uid in self._ended
             if self._read(name, position, follow=not complete) and complete:
                 return
-            if self._stop.is_set:
+            if self._stop.wait(0):
                 return
             if uid not in self._ended and self._is_over(uid, name):
                 self._ended.add(uid)
