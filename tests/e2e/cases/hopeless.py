@@ -10,7 +10,7 @@ from tests.e2e.cases.common import Seen, start, told
 from tests.e2e.cluster import RECIPE, Run, wait, zoetrope
 
 TOLD_SECONDS = 120.0
-NO_SUCH_DIGEST = "e" * 64
+NO_SUCH_DIGEST, NO_SUCH_DEVICE = "e" * 64, "zoetrope.test/none"
 
 
 def out_of_memory(number: int, runs: list[Run]) -> list[Seen]:
@@ -42,10 +42,17 @@ def image_that_does_not_exist(number: int, runs: list[Run]) -> list[Seen]:
 
 
 def resource_that_no_node_has(number: int, runs: list[Run]) -> list[Seen]:
-    """No node has that much memory; submit would refuse it where there is a quota."""
-    huge = "resources.stage_1={cpu: 2, memory_gb: 4000}"
-    run = start(runs, huge, "cluster.schedule_timeout=60", checked=False)
-    return [_cannot_start(run, [], ("nodes are available", "insufficient memory"))]
+    """No node has such a device.
+
+    More memory than the namespace's quota allows is another case: submit refuses it, and without its checks the quota
+    would keep the pods from being made, so that no scheduler ever saw them.
+    """
+    given = ["--dataset", "tiny-v1", "--set", "resources.stage_1={cpu: 2, memory_gb: 4000}"]
+    refused = zoetrope("submit", RECIPE, *given, "--dry-run", check=False)
+    wrong = [] if refused.returncode == 2 else [f"submit let 4000 GB through: exit {refused.returncode}"]
+    devices = "resources.stage_1={cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}"
+    run = start(runs, devices, f"cluster.gpu_resource={NO_SUCH_DEVICE}", "cluster.schedule_timeout=60")
+    return [_cannot_start(run, wrong, ("nodes are available", f"insufficient {NO_SUCH_DEVICE}"))]
 
 
 def _cannot_start(run: Run, wrong: list[str], words: tuple[str, ...]) -> Seen:
