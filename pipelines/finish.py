@@ -107,7 +107,7 @@ def _page(record: dict[str, Any], mlflow: str) -> str:
         f"<td>{escape(value['key_figure'])}</td></tr>"
         for step, value in record["steps"].items()
     )
-    link = f'<nav><a href="{escape(mlflow)}" target="_blank">MLflow run</a></nav>' if mlflow else ""
+    link = f'<nav>MLflow run: <a href="{escape(mlflow)}" target="_blank">{escape(mlflow)}</a></nav>' if mlflow else ""
     facts = f"<p>{escape(record['status'])}, {record['cost_usd']} USD by {escape(record['price_sheet'])}. "
     facts += f"{escape(record['message'])}</p>"
     head = "<tr><th>step<th>seconds<th>USD<th>key figure</tr>"

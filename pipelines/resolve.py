@@ -58,7 +58,7 @@ def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         "recipe_hash": recipe_digest(recipe),
         "commit": commit,
         "dirty": bool(dirty) if commit else None,
-        "tracking_uri": settings.tracking_uri,
+        "tracking_uri": settings.tracking_url or settings.tracking_uri,
         "experiment": settings.experiment,
         "budget_usd": float(recipe.budget_usd),
     }

@@ -62,6 +62,9 @@ def render(step: str, result: StepResult, links: Mapping[str, str]) -> str:
     if result.page.startswith(DOCUMENT):
         return result.page
     body = result.page or f"<p>{escape(result.key_figure)}</p>"
-    anchors = " · ".join(f'<a href="{escape(url)}" target="_blank">{escape(text)}</a>' for text, url in links.items())
+    # The address stands there as text too: the frame in which KFP shows a page opens no links.
+    anchors = "<br>".join(
+        f'{escape(text)}: <a href="{escape(url)}" target="_blank">{escape(url)}</a>' for text, url in links.items()
+    )
     head = f"{DOCUMENT} html><meta charset=utf-8><title>{escape(step)}</title><style>{STYLE}</style>"
     return head + (f"<nav>{anchors}</nav>" if anchors else "") + f"<h1>{escape(step)}</h1>{body}"
