@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import socket
 import sys
 from collections.abc import Mapping
@@ -48,9 +49,7 @@ class StandIn:
         self.jobs.append(digest)
         (role,) = app.roles
         self.replicas.append(role.num_replicas)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         roles = [self._replica(role, index, port, environment or {}) for index in range(role.num_replicas)]
         step = self.at_once or len(roles)
         for start in range(0, len(roles), step):
@@ -77,6 +76,18 @@ class StandIn:
             **role.env,
         }
         return one
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that the system hands out by itself until torchrun has started."""
+    for port in random.sample(range(20000, 30000), 100):
+        with socket.socket() as attempt:
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port between 20000 and 30000")
 
 
 @pytest.fixture
