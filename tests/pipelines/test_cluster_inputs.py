@@ -109,7 +109,7 @@ def test_what_was_set_on_the_task_in_kfp_reaches_the_job() -> None:
 
 
 def test_a_run_begins_with_a_plan_and_jobs_hold_the_image_that_they_launch(tmp_path: Path) -> None:
-    settings = Settings(store=str(tmp_path), run_id="run-1", commit="abc", cluster=True)
+    settings = Settings(store=str(tmp_path), run_id="run-1", commit="abc", cluster=True, tracking_uri="")
     manifest = str(put_json(open_store(tmp_path), {"schema": "zoetrope.dataset.v1", "digest": "d"}))
     run = ClusterInputs.read("train", manifest, json.dumps(IMAGES))
     *jobs, dataset = resolve("nano", RunInputs(budget_usd=3), settings, run)
@@ -132,7 +132,7 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
 ) -> None:
     store = open_store(tmp_path / "store")
     shelf = RunShelf(store, "run-1")
-    settings = Settings(store=store.root, run_id="run-1", cluster=True)
+    settings = Settings(store=store.root, run_id="run-1", cluster=True, tracking_uri="")
     monkeypatch.setattr("zoetrope.infra.cluster.collect.collect_this_run", lambda settings: None)
 
     def record(step: str, run: str, **inputs: str) -> str:
