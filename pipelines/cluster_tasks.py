@@ -34,7 +34,6 @@ FIELDS = {
 }
 RUN_DIRECTORY = "/tmp/zoetrope/runs/current"  # noqa: S108 - an emptyDir of the pod
 USER = 1000
-CONTROL = ("resolve", "finish")
 HEAVY = ("generate", "evaluate")
 """Steps whose own pod does the work; the others launch jobs or only read and write small things."""
 CONTROL_CPU, CONTROL_MEMORY = ("50m", "1"), ("256Mi", "2Gi")

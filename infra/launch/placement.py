@@ -9,6 +9,7 @@ from pydantic import Field
 
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.quantities import scaled
 
 if TYPE_CHECKING:
     from zoetrope.infra.settings import Settings
@@ -103,8 +104,6 @@ def placement_of(settings: Settings, step: str, task_config: Any = None) -> Plac
 
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?P<suffix>[munkMGTPE]|[KMGTPE]i)?")
-_FACTORS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-_FACTORS |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)}
 
 
 def cores(quantity: str | float) -> float:
@@ -121,4 +120,4 @@ def _number(quantity: str | float) -> float:
     match = _QUANTITY.fullmatch(str(quantity))
     if match is None:
         raise ZoetropeError(f"{quantity!r} is not a quantity of Kubernetes", "write it like 500m, 2, 4G or 16Gi")
-    return float(match["number"]) * _FACTORS.get(match["suffix"] or "", 1.0)
+    return scaled(match["number"], match["suffix"])
