@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from zoetrope.infra.launch import JobReport, run_app, run_local
+from zoetrope.infra.launch.run import Environment
 from zoetrope.infra.settings import Settings
 
 
@@ -39,7 +40,7 @@ class StandIn:
         app: Any,
         context: Any,
         *,
-        environment: Mapping[str, str] | None = None,
+        environment: Environment | None = None,
         digest: str = "",
         result: str = "",
     ) -> JobReport:
@@ -50,7 +51,8 @@ class StandIn:
         (role,) = app.roles
         self.replicas.append(role.num_replicas)
         port = free_port()
-        roles = [self._replica(role, index, port, environment or {}) for index in range(role.num_replicas)]
+        added = environment() if callable(environment) else environment or {}
+        roles = [self._replica(role, index, port, added) for index in range(role.num_replicas)]
         step = self.at_once or len(roles)
         for start in range(0, len(roles), step):
             part = type(app)(name=app.name, roles=roles[start : start + step])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
@@ -189,7 +190,13 @@ def _launch(job: TrainingJob, workers: int, context: StepContext) -> None:
     failure = context.store.uri(job.failure)
     context.store.delete(failure)
     try:
-        launch.run_app(app, context, environment=tracking_environment(context), digest=job.digest, result=job.result)
+        launch.run_app(
+            app,
+            context,
+            environment=partial(tracking_environment, context),
+            digest=job.digest,
+            result=job.result,
+        )
     except ZoetropeError as error:
         if not context.store.exists(failure):
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JobReport", "run_app"]
 
+Environment = Mapping[str, str] | Callable[[], Mapping[str, str]]
+
 FOLLOW_PATIENCE = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
@@ -34,7 +36,7 @@ def run_app(
     app: AppDef,
     context: StepContext,
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Environment | None = None,
     digest: str = "",
     result: str = "",
     iteration: str = "",
@@ -49,7 +51,8 @@ def run_app(
     Args:
         app: the job; its one role's replicas become nodes.
         context: of the step.
-        environment: added to the role's environment, which wins.
+        environment: added to the role's environment, which wins; a function is called when the job is made, so that
+            taking up a job that runs already waits for nothing.
         digest: identifies what the job computes; a finished job with another digest is replaced.
         result: store key that is there when the job has done its work; empty where that does not matter.
         iteration: tells several jobs of one step apart.
@@ -63,13 +66,14 @@ def run_app(
     settings = Settings()
     if not settings.cluster:
         started = time.monotonic()
-        run_local(app, context.run_directory / "logs" / f"{context.step}.{context.attempt}", environment)
+        logs = context.run_directory / "logs" / f"{context.step}.{context.attempt}"
+        run_local(app, logs, _values(environment))
         return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
     from zoetrope.infra.cluster import Cluster
     from zoetrope.infra.cluster.collect import end_of_job
 
     found = cluster or Cluster.connect(settings.namespace, patience=FOLLOW_PATIENCE)
-    job = _ClusterJob(app, context, settings, digest, iteration, environment or {})
+    job = _ClusterJob(app, context, settings, digest, iteration, environment)
     contract = Contract(
         cluster=found,
         name=job.name,
@@ -92,6 +96,10 @@ def run_app(
         return contract.fulfil()
 
 
+def _values(environment: Environment | None) -> Mapping[str, str]:
+    return environment() if callable(environment) else environment or {}
+
+
 def _write(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
@@ -105,7 +113,7 @@ class _ClusterJob:
     settings: Settings
     digest: str
     iteration: str
-    environment: Mapping[str, str]
+    environment: Environment | None
 
     def __post_init__(self) -> None:
         step = self.context.step
@@ -171,5 +179,5 @@ class _ClusterJob:
         identity = Identity(
             name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
         )
-        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment}
+        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **_values(self.environment)}
         return trainjob(self.app, self.placement, identity, environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -39,7 +40,11 @@ class Outputs:
     files: Artifact | None = None
 
     def write(self, step: str, result: StepResult, links: Mapping[str, str]) -> None:
-        """Writes everything; `links` (text -> URL) stand at the top of the page."""
+        """Writes everything; `links` (text -> URL) stand at the top of the page.
+
+        Each artifact gets its file, also where its metadata say it all: kfp.local answers from its cache only a
+        task of which every file is there.
+        """
         if self.page is not None and self.page.path:
             path = Path(self.page.path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +53,13 @@ class Outputs:
         if self.metrics is not None:
             for name, value in sorted(result.metrics.items()):
                 self.metrics.log_metric(name, float(value))
+            if self.metrics.path:
+                path = Path(self.metrics.path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({name: float(value) for name, value in sorted(result.metrics.items())}))
         if self.files is not None and self.files.path:
             folder = Path(self.files.path)
+            folder.mkdir(parents=True, exist_ok=True)
             for name, data in result.files.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,9 @@ def test_pages_link_and_escape_metrics_are_typed_and_files_lie_beside(tmp_path: 
     logged: dict[str, float] = {}
     page = SimpleNamespace(path=str(tmp_path / "out" / "page"), metadata={})
     files = SimpleNamespace(path=str(tmp_path / "out" / "files"), metadata={})
-    metrics = SimpleNamespace(log_metric=lambda name, value: logged.update({name: value}))
+    metrics = SimpleNamespace(
+        path=str(tmp_path / "out" / "metrics"), log_metric=lambda name, value: logged.update({name: value})
+    )
     store = open_store(tmp_path / "store")
     result = StepResult(put_json(store, {}), "<b>", {"clips": 3}, files={"a/b.json": b"{}"})
     Outputs(page, metrics, files).write("curate", result, {"MLflow": "http://mlflow/?a=1&b=2"})
@@ -117,3 +119,15 @@ def test_pages_link_and_escape_metrics_are_typed_and_files_lie_beside(tmp_path: 
     assert logged == {"clips": 3.0}
     assert Path(files.path, "a", "b.json").read_bytes() == b"{}"
     assert page.metadata["schema"] == "zoetrope.page.v1"
+
+
+def test_every_artifact_has_its_file_also_where_a_step_had_nothing_for_it(tmp_path: Path) -> None:
+    """kfp.local takes a task of which one file is missing for one that it has never run."""
+    page, metrics, files = (
+        SimpleNamespace(path=str(tmp_path / name), metadata={}, log_metric=lambda name, value: None)
+        for name in ("page", "metrics", "files")
+    )
+    Outputs(page, metrics, files).write("encode", StepResult(put_json(open_store(tmp_path / "store"), {})), {})
+    assert json.loads(Path(metrics.path).read_text()) == {}
+    assert Path(page.path).is_file()
+    assert Path(files.path).is_dir()
