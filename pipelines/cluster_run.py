@@ -76,4 +76,5 @@ def _dataset(text: str, settings: Settings) -> dict[str, str]:
     from zoetrope.infra.datasets import resolve_dataset
 
     version = resolve_dataset(text, settings)
-    return {"reference": version.reference, "tag": version.tag, "revision": version.revision}
+    found = {"tag": version.tag, "revision": version.revision, "digest": version.digest}
+    return {"reference": version.reference, **found}

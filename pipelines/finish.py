@@ -92,13 +92,22 @@ def run_record(shelf: RunShelf, store: Store, settings: Settings, status: str, m
         "started": plan.started,
         "finished": time.time(),
         "code": {"commit": plan.commit, "images": plan.images},
-        "dataset": plan.dataset,
+        "dataset": plan.dataset or _made_dataset(steps, store),
         "cost_usd": str(sum((cost(each, sheet) for each in entries), Decimal(0))),
         "price_sheet": sheet.name,
         "mlflow": {"tracking_uri": settings.tracking_uri, "run": plan.mlflow_run},
         "kubeflow": run_link(settings),
         "steps": steps,
     }
+
+
+def _made_dataset(steps: dict[str, Any], store: Store) -> dict[str, str]:
+    """The dataset version that the run made; its tag and revision are given by `zoetrope data adopt`."""
+    if "encode" not in steps:
+        return {}
+    reference = str(steps["encode"]["product"])
+    manifest = get_json(store, reference)
+    return {"reference": reference, "name": str(manifest["name"]), "digest": str(manifest["digest"])}
 
 
 def _page(record: dict[str, Any], mlflow: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from zoetrope.infra.links import link
+
 
 def curate_page(funnel: dict[str, Any], docs: str, damaged: list[dict[str, str]]) -> str:
     """The funnel as a table with a bar per filter, and the sources that could not be decoded."""
@@ -18,7 +20,7 @@ def curate_page(funnel: dict[str, Any], docs: str, damaged: list[dict[str, str]]
     trouble = f"<p>Sources that cannot be decoded:</p><ul>{broken}</ul>" if damaged else ""
     return (
         f"<section><h3>Funnel</h3><p>{funnel['kept']['clips']} of {funnel['total']['clips']} clips kept, "
-        f'{funnel["kept"]["seconds"] / 60:.1f} minutes. <a href="{escape(docs)}">Data Docs</a></p>'
+        f"{funnel['kept']['seconds'] / 60:.1f} minutes. {link('Data Docs', docs)}</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{trouble}</section>"
     )
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from zoetrope.infra.links import link
+
 SHOWN = 50
 
 
@@ -31,5 +33,5 @@ def ingest_page(rows: Sequence[dict[str, Any]], docs: str) -> str:
     )
     return (
         f"<section><h3>Sources</h3><p>{len(usable)} of {len(rows)} files usable, {hours:.2f} hours. "
-        f'<a href="{escape(docs)}">Data Docs</a></p>{table}</section>'
+        f"{link('Data Docs', docs)}</p>{table}</section>"
     )

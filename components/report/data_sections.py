@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoetrope.components.report.formatting import safe_link
 from zoetrope.components.report.records import StepRecord, by_step
+from zoetrope.infra.links import safe_link
 from zoetrope.infra.store import Store, get_json
 
 MAXIMUM_REJECTED = 100

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from urllib.parse import urlsplit
-
-LINKABLE_SCHEMES = ("file", "http", "https")
 
 
 def money(value: Decimal | float | None) -> str:
@@ -68,8 +65,3 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ""
     return "< 0.0001" if value < 1e-4 else f"{value:.3f}" if value >= 1e-3 else f"{value:.4f}"
-
-
-def safe_link(uri: str) -> str:
-    """`uri` when a browser may follow it, else an empty string: `javascript:` is never a link."""
-    return uri if urlsplit(uri).scheme in LINKABLE_SCHEMES else ""

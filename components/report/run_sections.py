@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from zoetrope.components.report.config import ReportConfig
-from zoetrope.components.report.formatting import number, safe_link
+from zoetrope.components.report.formatting import number
 from zoetrope.components.report.records import StepRecord, by_step
+from zoetrope.infra.links import safe_link
 
 LAST_TRAINING = ("stage_3", "stage_2", "stage_1")
 

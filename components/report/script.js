@@ -1,5 +1,15 @@
 "use strict";
 (function () {
+  // Kubeflow shows the report in a frame that has no address of its own: a jump within the page would leave it.
+  if (location.protocol === "about:") {
+    for (const jump of document.querySelectorAll('a[href^="#"]')) {
+      jump.addEventListener("click", (event) => {
+        event.preventDefault();
+        document.querySelector(jump.getAttribute("href")).scrollIntoView();
+      });
+    }
+  }
+
   // Charts: read the value under the pointer, or walk along the curve with the arrow keys.
   for (const chart of document.querySelectorAll("svg.chart")) {
     const points = JSON.parse(chart.dataset.points);

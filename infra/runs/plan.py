@@ -16,7 +16,8 @@ class RunPlan(StrictModel):
         recipe: name of the recipe.
         recipe_digest: SHA-256 of the resolved recipe.
         arguments: inputs of the pipeline, as they were given.
-        dataset: {reference, tag, revision} of the dataset version that the run starts from; empty where it makes one.
+        dataset: {reference, tag, revision, digest} of the dataset version that the run starts from; empty where it
+            makes one.
         budget_usd: the most that the run may cost.
         price_sheet: name of the price sheet; empty takes the newest valid one.
         commit: of the code, as the pipeline was compiled.

@@ -11,7 +11,7 @@ from zoetrope.infra.runs import RunShelf
 from zoetrope.pipelines.cluster.client import Kubeflow, not_there
 from zoetrope.pipelines.cluster.tasks import TaskPlace, attempts, task_places
 from zoetrope.pipelines.cluster.views import ENDED, RunView, StepView, seconds_between
-from zoetrope.pipelines.cluster.workflow import Surroundings, step_views, terminated, workflow_nodes
+from zoetrope.pipelines.cluster.workflow import Surroundings, step_views, workflow_nodes
 
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
 _FINAL = frozenset({"succeeded", "cached", "failed", "skipped", "cancelled"})
@@ -33,11 +33,19 @@ def list_runs(kubeflow: Kubeflow, limit: int, *, everything: bool = False) -> li
     )
     for run in pages:
         name = _pipeline_name(kubeflow, run, names)
+        _name_end(run)
         if everything or name.startswith(_PREFIX):
             found.append(_view(run, name, ()))
         if len(found) >= limit:
             break
     return found[::-1]
+
+
+def _name_end(run: Any) -> None:
+    """A run that somebody terminated becomes `CANCELED`: KFP 2.17 ends it as one that failed, its history knows."""
+    before = [entry.state for entry in run.state_history or [] if entry.state][-2:-1]
+    if run.state == "FAILED" and before == ["CANCELING"]:
+        run.state = "CANCELED"
 
 
 def get_run(kubeflow: Kubeflow, run_id: str, beside: Surroundings | None = None) -> RunView:
@@ -53,11 +61,10 @@ def get_run(kubeflow: Kubeflow, run_id: str, beside: Surroundings | None = None)
     """
     beside = beside or Surroundings()
     run = read_run(kubeflow, run_id)
+    _name_end(run)
     spec = run_spec(kubeflow, run)
     places = task_places(spec)
     workflow = beside.workflow(run_id) or kubeflow.workflow(run_id) or {}
-    if run.state == "FAILED" and terminated(workflow):  # KFP 2.17 lists it as one that failed
-        run.state = "CANCELED"
     if nodes := workflow_nodes(workflow):
         steps = step_views(places, nodes, str(run.state))
     else:

@@ -73,11 +73,6 @@ def workflow_nodes(workflow: Mapping[str, Any]) -> list[Node]:
     return list(nodes.values())
 
 
-def terminated(workflow: Node) -> bool:
-    """Whether somebody terminated the run: that is how KFP tells Argo, which then ends it as one that failed."""
-    return (workflow.get("spec") or {}).get("activeDeadlineSeconds") == 0
-
-
 def step_views(places: Iterable[TaskPlace], nodes: Iterable[Node], run_state: str) -> list[StepView]:
     """The steps of a run.
 

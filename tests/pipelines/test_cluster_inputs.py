@@ -120,7 +120,7 @@ def test_a_run_begins_with_a_plan_and_jobs_hold_the_image_that_they_launch(tmp_p
     plan = RunShelf(open_store(tmp_path), "run-1").plan()
     assert plan is not None
     assert (plan.recipe, float(plan.budget_usd), plan.images) == ("nano", 3.0, IMAGES)
-    assert plan.dataset["reference"] == dataset
+    assert plan.dataset == {"reference": dataset, "tag": "", "revision": "", "digest": "d"}
     other = json.dumps(IMAGES | {"train": "registry.example.org/t@sha256:" + "9" * 64})
     again = resolve("nano", RunInputs(budget_usd=3), settings, ClusterInputs.read("train", dataset, other))
     changed = {a for a, b in zip(STEPS, zip(jobs, again, strict=False), strict=False) if b[0] != b[1]}
@@ -136,7 +136,7 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
     monkeypatch.setattr("zoetrope.infra.cluster.collect.collect_this_run", lambda settings: None)
 
     def record(step: str, run: str, **inputs: str) -> str:
-        product = str(put_json(store, {"schema": step}))
+        product = str(put_json(store, {"schema": step, "name": "films", "digest": "d"}))
         value = {"step": step, "run_id": run, "attempt": 1, "seconds": 2.0, "resources": {}, "usage": {}}
         value |= {"product": product, "key_figure": f"{step} done", "inputs": inputs}
         return str(put_json(store, value))
@@ -152,6 +152,8 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
     found = shelf.record()
     assert found is not None
     assert found["status"] == "FINISHED"
+    made = found["steps"]["encode"]["product"]
+    assert found["dataset"] == {"reference": made, "name": "films", "digest": "d"}
     assert {step: each["status"] for step, each in found["steps"].items()} == {
         "encode": "cached",
         "report": "succeeded",

@@ -77,9 +77,14 @@ def test_a_terminated_run_is_cancelled_though_kfp_lists_it_as_failed(show: Show,
     nodes = change(RECORDED["full"]["nodes"], ".train-stage-2", phase="Failed")
     kubeflow.workflows["r1"] = {"status": {"nodes": nodes}}
     assert show(RECORDED["full"], state="FAILED")[3] == ["stage_2", "failed", 1]
-    kubeflow.workflows["r1"]["spec"] = {"activeDeadlineSeconds": 0}
-    assert show(RECORDED["full"], state="FAILED")[3] == ["stage_2", "cancelled", 1]
+    # as KFP 2.17 tells it, the entry without a state included
+    history = [{"state": "PENDING"}, {}, {"state": "RUNNING"}, {"state": "CANCELING"}, {"state": "FAILED"}]
+    assert show(RECORDED["full"], state="FAILED", state_history=history)[3] == ["stage_2", "cancelled", 1]
     assert zoetrope("runs", "show", "r1", "--host", kubeflow.url).err.splitlines()[-1] == "the run was cancelled"
+    (row,) = json.loads(zoetrope("runs", "list", "--host", kubeflow.url, "--all", "--json").out)
+    assert row["status"] == "cancelled"
+    retried = [*history, {"state": "RUNNING"}, {"state": "FAILED"}]
+    assert show(RECORDED["full"], state="FAILED", state_history=retried)[3] == ["stage_2", "failed", 1]
 
 
 def test_steps_without_a_container_are_cached(show: Show) -> None:

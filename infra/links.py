@@ -1,0 +1,21 @@
+"""Addresses in HTML pages."""
+
+from __future__ import annotations
+
+from html import escape
+from urllib.parse import urlsplit
+
+LINKABLE_SCHEMES = ("file", "http", "https")
+"""What a browser can open; it cannot follow `s3:`."""
+
+
+def safe_link(uri: str) -> str:
+    """`uri` when a browser may follow it, else an empty string: `javascript:` is never a link."""
+    return uri if urlsplit(uri).scheme in LINKABLE_SCHEMES else ""
+
+
+def link(text: str, uri: str) -> str:
+    """HTML that names `uri`: a link where a browser can follow it, else the address to copy."""
+    if safe_link(uri):
+        return f'<a href="{escape(uri)}">{escape(text)}</a>'
+    return f"{escape(text)}: <code>{escape(uri)}</code>"
