@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 LONGEST_WATCH = 300.0
+SUSPEND_SECONDS, SUSPEND_LOOK_SECONDS = 15.0, 0.3
+JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
+"""Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
 Answer = TypeVar("Answer")
 Objects = list[dict[str, Any]]
 DEFAULT_PATIENCE = 20.0
@@ -133,24 +136,38 @@ class Cluster:
     def remove_job(self, name: str) -> None:
         """Stops and deletes a TrainJob, so that none of its pods comes back.
 
-        It is suspended first: Trainer 2.3 may see the end of the JobSet before that of the TrainJob, and makes a new
-        one then, which without this would run its pods once more. It is not deleted in the foreground for the same
-        reason.
+        Trainer 2.3 may see the end of the JobSet before that of the TrainJob, and makes a new one then, which would
+        run its pods once more. So the job is suspended first and deleted only when every controller has seen that:
+        Trainer by its condition, JobSet's and Kubernetes' own by pods that end. Whoever is stopped while it waits
+        leaves a job that holds nothing. It is not deleted in the foreground for the same reason.
         """
         try:
-            self.patch("trainjobs", name, {"spec": {"suspend": True}})
+            job = self.patch("trainjobs", name, {"spec": {"suspend": True}})
         except ZoetropeError as error:  # gone, or over: then nothing can come back
             log.debug("TrainJob %s is not suspended: %s", name, error.headline)
+            job = {}
+        until = time.monotonic() + SUSPEND_SECONDS
+        while job and not self._is_at_rest(job) and time.monotonic() < until:
+            time.sleep(SUSPEND_LOOK_SECONDS)
+            job = self.get("trainjobs", name) or {}
         self.delete("trainjobs", name)
 
-    def delete(self, kind: str, name: str, foreground: bool = False) -> None:
-        """Deletes the object; nothing happens if it is not there.
+    def _is_at_rest(self, job: Mapping[str, Any]) -> bool:
+        conditions = job.get("status", {}).get("conditions") or []
+        if not any(each["type"] == "Suspended" and each["status"] == "True" for each in conditions):
+            return False
+        pods = self.pods({JOB_OF_POD: job["metadata"]["name"]})
+        return all(
+            pod["metadata"].get("deletionTimestamp") or pod["status"].get("phase") in ("Succeeded", "Failed")
+            for pod in pods
+        )
 
-        With `foreground` it stays readable until all that belongs to it (pods too) is gone.
-        """
-        body = {"propagationPolicy": "Foreground" if foreground else "Background"}
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes the object; nothing happens if it is not there."""
         try:
-            self._call("DELETE", self._path(kind, name), f"delete {kind}/{name}", body=body)
+            self._call(
+                "DELETE", self._path(kind, name), f"delete {kind}/{name}", body={"propagationPolicy": "Background"}
+            )
         except ApiRefusedError:
             return
 

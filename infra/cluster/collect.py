@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from zoetrope.infra.cluster.api import JOB_OF_POD
 from zoetrope.infra.cluster.pods import (
     ATTEMPT,
     GPU_KIND,
-    JOB_OF_POD,
     MANAGED_BY,
     RUN,
     RUN_OF_POD,

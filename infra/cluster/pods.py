@@ -10,13 +10,12 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
+from zoetrope.infra.cluster.api import JOB_OF_POD
 from zoetrope.infra.ledger import PodFacts, Resources
 from zoetrope.infra.ledger.chain import Outcome
 
 RUN_OF_POD = "pipeline/runid"
 """Label that KFP sets on each pod of a run, and on the run's Workflow."""
-JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
-"""Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
 NODE_NAME = "workflows.argoproj.io/node-name"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RUN, STEP, ATTEMPT = "zoetrope/run", "zoetrope/step", "zoetrope/attempt"

@@ -135,6 +135,10 @@ class ApiServer:
                     if other == "pods" and labels.get("jobset.sigs.k8s.io/jobset-name") == name:
                         self.remove("pods", pod)
 
+    def suspended(self, name):
+        """What the controllers do about a suspended TrainJob; a test may replace it."""
+        self.condition(name, "Suspended", reason="TrainJobSuspended")
+
     def write(self, pod, *lines):
         """Appends lines to a pod's log."""
         with self._changed:
@@ -233,7 +237,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _patch(self, kind, name, query, body):
         if (kind, name) not in self.api.objects:
             return _not_found(kind, name)
-        return 200, self.api.change(kind, name, **body)
+        changed = self.api.change(kind, name, **body)
+        if kind == "trainjobs" and (body.get("spec") or {}).get("suspend"):
+            self.api.suspended(name)
+        return 200, changed
 
     def _delete(self, kind, name, query, body):
         if (kind, name) not in self.api.objects:

@@ -49,9 +49,44 @@ def test_objects_are_made_read_changed_listed_and_deleted(api_server):
     assert cluster.get("trainjobs", "a") == made
     assert cluster.patch("trainjobs", "a", {"spec": {"suspend": True}})["spec"] == {"suspend": True}
     assert [job["metadata"]["name"] for job in cluster.list("trainjobs", {"run": "2"})] == ["b"]
-    cluster.delete("trainjobs", "a", foreground=True)
+    cluster.delete("trainjobs", "a")
     cluster.delete("trainjobs", "a")
     assert [job["metadata"]["name"] for job in cluster.list("trainjobs")] == ["b"]
+
+
+def test_a_job_is_deleted_only_when_every_controller_has_seen_that_it_is_suspended(api_server):
+    """Else Trainer would make it anew from what it remembers of it, and its pods would run twice."""
+    cluster = api_server.client()
+    cluster.create("trainjobs", named("a"))
+    pods = {"jobset.sigs.k8s.io/jobset-name": "a"}
+    api_server.put("pods", {"metadata": {"name": "p", "labels": pods}, "status": {"phase": "Running"}})
+    api_server.put("pods", {"metadata": {"name": "q", "labels": pods}, "status": {"phase": "Failed"}})
+    api_server.suspended = lambda name: None
+    seen = []
+
+    def trainer(name):
+        seen.append("Trainer")
+        api_server.condition("a", "Suspended")
+        api_server.on("GET", "pods", job_controller)
+
+    def job_controller(name):
+        seen.append("Job")
+        assert not api_server.made("DELETE")
+        api_server.change("pods", "p", metadata={"deletionTimestamp": "2026-11-24T12:00:00Z"})
+
+    api_server.on("GET", "trainjobs", trainer)
+    cluster.remove_job("a")
+    assert (seen, api_server.made("DELETE")) == (["Trainer", "Job"], ["a"])
+    cluster.remove_job("a")
+
+
+def test_a_job_that_no_controller_looks_at_is_deleted_in_the_end(api_server, monkeypatch):
+    monkeypatch.setattr("zoetrope.infra.cluster.api.SUSPEND_SECONDS", 0.1)
+    cluster = api_server.client()
+    cluster.create("trainjobs", named("a"))
+    api_server.suspended = lambda name: None
+    cluster.remove_job("a")
+    assert cluster.get("trainjobs", "a") is None
 
 
 def test_a_dry_run_makes_nothing(api_server):
