@@ -19,3 +19,8 @@ def link(text: str, uri: str) -> str:
     if safe_link(uri):
         return f'<a href="{escape(uri)}">{escape(text)}</a>'
     return f"{escape(text)}: <code>{escape(uri)}</code>"
+
+
+def address(text: str, url: str) -> str:
+    """HTML of a link that can be copied as well: the frame in which KFP shows a page opens none."""
+    return f'{escape(text)}: <a href="{escape(url)}" target="_blank">{escape(url)}</a>'

@@ -11,6 +11,7 @@ from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
+from zoetrope.infra.links import address
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.runs import RunPlan, RunShelf
 from zoetrope.infra.settings import Settings
@@ -116,7 +117,7 @@ def _page(record: dict[str, Any], mlflow: str) -> str:
         f"<td>{escape(value['key_figure'])}</td></tr>"
         for step, value in record["steps"].items()
     )
-    link = f'<nav>MLflow run: <a href="{escape(mlflow)}" target="_blank">{escape(mlflow)}</a></nav>' if mlflow else ""
+    link = f"<nav>{address('MLflow run', mlflow)}</nav>" if mlflow else ""
     facts = f"<p>{escape(record['status'])}, {record['cost_usd']} USD by {escape(record['price_sheet'])}. "
     facts += f"{escape(record['message'])}</p>"
     head = "<tr><th>step<th>seconds<th>USD<th>key figure</tr>"

@@ -6,14 +6,13 @@ import copy
 import random
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoetrope.infra.launch import JobReport, run_app, run_local
-from zoetrope.infra.launch.run import Environment
 from zoetrope.infra.settings import Settings
 
 
@@ -40,7 +39,7 @@ class StandIn:
         app: Any,
         context: Any,
         *,
-        environment: Environment | None = None,
+        environment: Callable[[], Mapping[str, str]] = dict,
         digest: str = "",
         result: str = "",
     ) -> JobReport:
@@ -51,7 +50,7 @@ class StandIn:
         (role,) = app.roles
         self.replicas.append(role.num_replicas)
         port = free_port()
-        added = environment() if callable(environment) else environment or {}
+        added = environment()
         roles = [self._replica(role, index, port, added) for index in range(role.num_replicas)]
         step = self.at_once or len(roles)
         for start in range(0, len(roles), step):

@@ -5,19 +5,16 @@ python -m zoetrope.components.train.agent TORCHRUN-ARGUMENTS
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from types import FrameType
-from typing import NoReturn
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, EXIT_USER_ERROR
+from zoetrope.infra.signals import end_on_sigterm
 
 
 def main(arguments: list[str]) -> int:
     """Runs torchrun; returns the exit status."""
-    # The first process of a container ignores SIGTERM until it says otherwise, and importing PyTorch takes seconds.
-    signal.signal(signal.SIGTERM, leave)
+    # Importing PyTorch takes seconds, in which nothing has begun that would have to be ended well.
+    end_on_sigterm(EXIT_RETRYABLE)
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -32,11 +29,6 @@ def main(arguments: list[str]) -> int:
         print(f"zoetrope: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_RETRYABLE
     return 0
-
-
-def leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends at once: nothing has begun that would have to be ended well."""
-    os._exit(EXIT_RETRYABLE)
 
 
 def exit_status(codes: list[int]) -> int:

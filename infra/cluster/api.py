@@ -5,54 +5,36 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import urllib3
 from pydantic import Field
 
 from zoetrope.infra.cluster.errors import (
     FORBIDDEN,
-    GONE,
-    NOT_FOUND,
     PASSING_STATUS,
     UNAUTHORIZED,
     ApiRefusedError,
     explain,
 )
-from zoetrope.infra.cluster.patience import Patience
+from zoetrope.infra.cluster.jobs import holds, pods_of
 from zoetrope.infra.cluster.streams import Stop, StreamBrokenError, lines
+from zoetrope.infra.cluster.transport import CONNECT_SECONDS, DEFAULT_PATIENCE, READ_SECONDS, Transport
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 
-if TYPE_CHECKING:
-    from kubernetes import client
-
 log = logging.getLogger(__name__)
-CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 LONGEST_WATCH = 300.0
 SUSPEND_SECONDS, SUSPEND_LOOK_SECONDS = 15.0, 0.3
-JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
-"""Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
-Answer = TypeVar("Answer")
 Objects = list[dict[str, Any]]
-DEFAULT_PATIENCE = 20.0
-PREFIXES = {
-    "trainjobs": "/apis/trainer.kubeflow.org/v1alpha1",
-    "trainingruntimes": "/apis/trainer.kubeflow.org/v1alpha1",
-    "workflows": "/apis/argoproj.io/v1alpha1",
-    "jobsets": "/apis/jobset.x-k8s.io/v1alpha2",
-    "jobs": "/apis/batch/v1",
-    "pods": "/api/v1",
-    "events": "/api/v1",
-}
 
 
 class WatchedObject(StrictModel):
     """What a watch looks at.
 
     Attributes:
-        kind: as in `PREFIXES`.
+        kind: as in `transport.PREFIXES`.
         name: one object; empty for all that `labels` select.
         labels: that the objects must have.
     """
@@ -68,24 +50,8 @@ class WatchedObject(StrictModel):
         return selected | _selector(self.labels)
 
 
-class Cluster:
-    """One namespace of a cluster.
-
-    Args:
-        api_client: configured client.
-        namespace: where everything happens.
-        patience: seconds that a call is repeated while the API server is away.
-    """
-
-    def __init__(self, api_client: client.ApiClient, namespace: str, patience: float = DEFAULT_PATIENCE) -> None:
-        from kubernetes import client
-
-        self.namespace = namespace
-        self.api_client = api_client
-        self.core = client.CoreV1Api(api_client)
-        self.custom = client.CustomObjectsApi(api_client)
-        self.host = str(api_client.configuration.host)
-        self.patience = Patience(patience)
+class Cluster(Transport):
+    """One namespace of a cluster: its objects, their changes, the logs of its pods."""
 
     @classmethod
     def connect(cls, namespace: str = "", context: str = "", *, patience: float = DEFAULT_PATIENCE) -> Cluster:
@@ -153,10 +119,9 @@ class Cluster:
         self.delete("trainjobs", name)
 
     def _is_at_rest(self, job: Mapping[str, Any]) -> bool:
-        conditions = job.get("status", {}).get("conditions") or []
-        if not any(each["type"] == "Suspended" and each["status"] == "True" for each in conditions):
+        if not holds(job, "Suspended"):
             return False
-        pods = self.pods({JOB_OF_POD: job["metadata"]["name"]})
+        pods = self.pods(pods_of(str(job["metadata"]["name"])))
         return all(
             pod["metadata"].get("deletionTimestamp") or pod["status"].get("phase") in ("Succeeded", "Failed")
             for pod in pods
@@ -196,7 +161,7 @@ class Cluster:
         told: an object that vanished while the API server was away comes as DELETED.
 
         Args:
-            kind: as in `PREFIXES`.
+            kind: as in `transport.PREFIXES`.
             name: of the object; empty for all that `labels` select.
             timeout: seconds after which the watch ends.
             labels: that the objects must have.
@@ -291,73 +256,6 @@ class Cluster:
             stop.wait(0.2)
         except ApiRefusedError as error:
             yield {"type": "ERROR", "object": {"code": error.status}}
-
-    def _path(self, kind: str, name: str = "") -> str:
-        return f"{PREFIXES[kind]}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        def send() -> dict[str, Any]:
-            response = self._send(method, path, query or {}, body, (CONNECT_SECONDS, READ_SECONDS))
-            answer: dict[str, Any] = json.loads(response.data)
-            return answer
-
-        return self._patiently(what, path, send)
-
-    def _open(
-        self, method: str, path: str, what: str, query: Mapping[str, Any], *, timeout: tuple[float, float | None]
-    ) -> urllib3.BaseHTTPResponse:
-        return self._patiently(what, path, lambda: self._send(method, path, query, None, timeout))
-
-    def _patiently(self, what: str, path: str, send: Callable[[], Answer]) -> Answer:
-        try:
-            return self.patience.call(what, send)
-        except ApiRefusedError as error:
-            if (error.status == NOT_FOUND and not error.missing_resource) or error.status == GONE:
-                raise
-            raise explain(error, what, path, self.host, self.patience.seconds) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise explain(error, what, path, self.host, self.patience.seconds) from error
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, Any],
-        body: Mapping[str, Any] | None,
-        timeout: tuple[float, float | None],
-    ) -> urllib3.BaseHTTPResponse:
-        from kubernetes.client.rest import ApiException
-
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            merge = method == "PATCH"
-            headers["Content-Type"] = "application/merge-patch+json" if merge else "application/json"
-        try:
-            response: urllib3.BaseHTTPResponse = self.api_client.call_api(
-                path,
-                method,
-                query_params=list(query.items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _preload_content=False,
-                _request_timeout=timeout,
-            )
-        except ApiException as error:
-            if not error.status:  # the client's word for certificates that are not accepted
-                raise urllib3.exceptions.SSLError(str(error.reason).strip().splitlines()[-1]) from error
-            text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
-            raise ApiRefusedError(int(error.status), text) from error
-        return response
 
 
 def event_time(event: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from zoetrope.infra.cluster.api import JOB_OF_POD
+from zoetrope.infra.cluster.jobs import is_terminal, pods_of
 from zoetrope.infra.cluster.pods import (
     ATTEMPT,
     GPU_KIND,
@@ -98,7 +98,7 @@ def collect_run(
     pods = [(pod, _remembered(before.get(pod["metadata"]["uid"]))) for pod in cluster.pods({RUN_OF_POD: run_id})]
     workflow = _workflow([pod for pod, _ in pods], jobs.values())
     for name in sorted({*jobs, *(str(events[0].body["job"]) for events in before.values())} - {""}):
-        for pod in cluster.pods({JOB_OF_POD: name}):
+        for pod in cluster.pods(pods_of(name)):
             pods.append((pod, _remembered(before.get(pod["metadata"]["uid"])) or jobs.get(name)))
     counts = _record(cluster, ledger, pods, nodes or Nodes(cluster), seen_at)
     gone = {uid: events for uid, events in before.items() if uid not in {pod["metadata"]["uid"] for pod, _ in pods}}
@@ -200,12 +200,6 @@ def collect_this_run(settings: Settings, cluster: Cluster | None = None) -> Coll
     jobs = cluster.list("trainjobs", {**OURS, RUN: settings.run_id})
     settle_run(store, settings.run_id, jobs, ended=True, price_sheet=settings.price_sheet)
     return collected
-
-
-def is_terminal(job: Mapping[str, Any]) -> bool:
-    """Whether a TrainJob has completed or failed."""
-    conditions = job.get("status", {}).get("conditions") or []
-    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
 
 
 def attempt_of(job: Mapping[str, Any]) -> int:

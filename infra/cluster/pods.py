@@ -10,7 +10,7 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from zoetrope.infra.cluster.api import JOB_OF_POD
+from zoetrope.infra.cluster.jobs import JOB_OF_POD
 from zoetrope.infra.ledger import PodFacts, Resources
 from zoetrope.infra.ledger.chain import Outcome
 

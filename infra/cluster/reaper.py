@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoetrope.infra.cluster.api import JOB_OF_POD
-from zoetrope.infra.cluster.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, is_terminal, settle_run
+from zoetrope.infra.cluster.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
+from zoetrope.infra.cluster.jobs import is_terminal, pods_of
 from zoetrope.infra.cluster.pods import RUN, RUN_OF_POD, WORKFLOW
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.events import run_folder
@@ -143,7 +143,7 @@ class _Pass:
         why = why_over(workflow)
         if not why or _is_going(job) or (is_terminal(job) and workflow is not None):
             return None
-        pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
+        pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
         if not self.dry_run:
             self.cluster.remove_job(_name(job))
         self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
@@ -160,7 +160,7 @@ class _Pass:
         while True:
             left = []
             for job in jobs:
-                pods = self._try(_name(job), _run_of(job), self.cluster.pods, {JOB_OF_POD: _name(job)})
+                pods = self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
                 if pods:
                     self._try(_name(job), _run_of(job), self._note, job, pods)
                     left.append(job)

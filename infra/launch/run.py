@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["JobReport", "run_app"]
 
-Environment = Mapping[str, str] | Callable[[], Mapping[str, str]]
-
 FOLLOW_PATIENCE = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
@@ -36,7 +34,7 @@ def run_app(
     app: AppDef,
     context: StepContext,
     *,
-    environment: Environment | None = None,
+    environment: Callable[[], Mapping[str, str]] = dict,
     digest: str = "",
     result: str = "",
     iteration: str = "",
@@ -51,7 +49,7 @@ def run_app(
     Args:
         app: the job; its one role's replicas become nodes.
         context: of the step.
-        environment: added to the role's environment, which wins; a function is called when the job is made, so that
+        environment: gives what is added to the role's environment, which wins; called when the job is made, so that
             taking up a job that runs already waits for nothing.
         digest: identifies what the job computes; a finished job with another digest is replaced.
         result: store key that is there when the job has done its work; empty where that does not matter.
@@ -67,7 +65,7 @@ def run_app(
     if not settings.cluster:
         started = time.monotonic()
         logs = context.run_directory / "logs" / f"{context.step}.{context.attempt}"
-        run_local(app, logs, _values(environment))
+        run_local(app, logs, environment())
         return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
     from zoetrope.infra.cluster import Cluster
     from zoetrope.infra.cluster.collect import end_of_job
@@ -96,10 +94,6 @@ def run_app(
         return contract.fulfil()
 
 
-def _values(environment: Environment | None) -> Mapping[str, str]:
-    return environment() if callable(environment) else environment or {}
-
-
 def _write(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
@@ -113,7 +107,7 @@ class _ClusterJob:
     settings: Settings
     digest: str
     iteration: str
-    environment: Environment | None
+    environment: Callable[[], Mapping[str, str]]
 
     def __post_init__(self) -> None:
         step = self.context.step
@@ -179,5 +173,5 @@ class _ClusterJob:
         identity = Identity(
             name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
         )
-        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **_values(self.environment)}
+        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment()}
         return trainjob(self.app, self.placement, identity, environment)

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
+from zoetrope.infra.links import address
 from zoetrope.infra.steps.context import StepResult
 
 STYLE = (
@@ -46,25 +47,25 @@ class Outputs:
         task of which every file is there.
         """
         if self.page is not None and self.page.path:
-            path = Path(self.page.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(render(step, result, links), encoding="utf-8")
+            _write(Path(self.page.path), render(step, result, links).encode())
             self.page.metadata["schema"] = "zoetrope.page.v1"
         if self.metrics is not None:
-            for name, value in sorted(result.metrics.items()):
-                self.metrics.log_metric(name, float(value))
+            metrics = {name: float(value) for name, value in sorted(result.metrics.items())}
+            for name, value in metrics.items():
+                self.metrics.log_metric(name, value)
             if self.metrics.path:
-                path = Path(self.metrics.path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps({name: float(value) for name, value in sorted(result.metrics.items())}))
+                _write(Path(self.metrics.path), json.dumps(metrics).encode())
         if self.files is not None and self.files.path:
             folder = Path(self.files.path)
             folder.mkdir(parents=True, exist_ok=True)
             for name, data in result.files.items():
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+                _write(folder / name, data)
             self.files.metadata["schema"] = "zoetrope.files.v1"
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def render(step: str, result: StepResult, links: Mapping[str, str]) -> str:
@@ -72,9 +73,6 @@ def render(step: str, result: StepResult, links: Mapping[str, str]) -> str:
     if result.page.startswith(DOCUMENT):
         return result.page
     body = result.page or f"<p>{escape(result.key_figure)}</p>"
-    # The address stands there as text too: the frame in which KFP shows a page opens no links.
-    anchors = "<br>".join(
-        f'{escape(text)}: <a href="{escape(url)}" target="_blank">{escape(url)}</a>' for text, url in links.items()
-    )
+    anchors = "<br>".join(address(text, url) for text, url in links.items())
     head = f"{DOCUMENT} html><meta charset=utf-8><title>{escape(step)}</title><style>{STYLE}</style>"
     return head + (f"<nav>{anchors}</nav>" if anchors else "") + f"<h1>{escape(step)}</h1>{body}"

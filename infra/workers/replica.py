@@ -11,15 +11,14 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.signals import end_on_sigterm
 from zoetrope.infra.store import open_store
 from zoetrope.infra.workers.exchange import Exchange
 from zoetrope.infra.workers.units import Workplace, apply
@@ -72,15 +71,9 @@ def replica_index(environment: Mapping[str, str], replicas: int) -> int:
     return index
 
 
-def leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends at once: a unit that is not done has left nothing."""
-    os._exit(EXIT_TERMINATED)
-
-
 def main(arguments: list[str]) -> int:
     """Runs one replica; returns the exit status."""
-    # The first process of a container ignores SIGTERM until it says otherwise.
-    signal.signal(signal.SIGTERM, leave)
+    end_on_sigterm(EXIT_TERMINATED)  # a unit that is not done has left nothing
     root, key, replicas, name = arguments
     module, _, function = name.partition(":")
     try:

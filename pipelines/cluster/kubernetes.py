@@ -24,7 +24,8 @@ def cluster(namespace: str, patience: float | None = None) -> Any:
         namespace: of the runs.
         patience: seconds for which a server that does not answer is asked again.
     """
-    from zoetrope.infra.cluster.api import DEFAULT_PATIENCE, Cluster
+    from zoetrope.infra.cluster.api import Cluster
+    from zoetrope.infra.cluster.transport import DEFAULT_PATIENCE
 
     return Cluster.connect(namespace=namespace, patience=DEFAULT_PATIENCE if patience is None else patience)
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoetrope.infra.cluster import AlreadyExistsError, Cluster
+from zoetrope.infra.cluster.jobs import JOB_OF_POD, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
 from zoetrope.infra.launch.trainjob.follow import CancelledError, Ending, explained, follow, is_cancelled
 from zoetrope.infra.launch.trainjob.pods import History
 from zoetrope.infra.launch.trainjob.resource import owner_reference
-from zoetrope.infra.launch.trainjob.state import JobState, belongs, pods_of
+from zoetrope.infra.launch.trainjob.state import JobState, belongs
 
 log = logging.getLogger(__name__)
 EXIT_TERMINATED = 143  # 128 + SIGTERM
@@ -216,7 +217,7 @@ class Contract:
             if time.monotonic() > deadline:
                 raise ZoetropeError(
                     f"TrainJob {self.name}: was deleted, but its pods do not end for {GONE_SECONDS:.0f} s",
-                    f"see `kubectl get pods -l {names.POD_OF_JOB}={self.name}`; a lost node may hold them",
+                    f"see `kubectl get pods -l {JOB_OF_POD}={self.name}`; a lost node may hold them",
                     retryable=True,
                 )
             time.sleep(GONE_LOOK_SECONDS)

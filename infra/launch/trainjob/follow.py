@@ -12,12 +12,13 @@ from typing import Any
 
 from zoetrope.infra.cluster import Cluster, Stop
 from zoetrope.infra.cluster.api import event_time
+from zoetrope.infra.cluster.jobs import pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind, classify
 from zoetrope.infra.launch.trainjob.logs import NodeLog, log_tail
 from zoetrope.infra.launch.trainjob.pods import History, phase
-from zoetrope.infra.launch.trainjob.state import JobState, belongs, pods_of
+from zoetrope.infra.launch.trainjob.state import JobState, belongs
 
 TICK_SECONDS = 5.0
 EVENTS_SECONDS = 20.0

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from zoetrope.infra.cluster import Cluster, Stop, StreamBrokenError
+from zoetrope.infra.cluster.jobs import is_terminal, pods_of
 from zoetrope.infra.launch.trainjob.logs import LogPosition, node_log
-from zoetrope.infra.launch.trainjob.pods import History, Pod, holds, index, started, terminated
-from zoetrope.infra.launch.trainjob.state import belongs, pods_of
+from zoetrope.infra.launch.trainjob.pods import History, Pod, index, started, terminated
+from zoetrope.infra.launch.trainjob.state import belongs
 
 LOOK_SECONDS = 2.0
 
@@ -32,7 +33,7 @@ def replica_lines(
         found = cluster.get("trainjobs", job)
         if found is None:
             return
-        over = any(holds(found, kind) for kind in ("Complete", "Failed")) or bool(found["spec"].get("suspend"))
+        over = is_terminal(found) or bool(found["spec"].get("suspend"))
         pod = _pod(cluster, found, job, number)
         if pod is not None and pod["metadata"]["uid"] not in done and started(pod):
             uid, ended = pod["metadata"]["uid"], terminated(pod) is not None

@@ -20,7 +20,6 @@ ROLE, APP, CANCELLED, RETRIES = "zoetrope/role", "zoetrope/app", "zoetrope/cance
 
 NODE = "node"
 """Trainer's name for the replicated job and its container."""
-POD_OF_JOB = "jobset.sigs.k8s.io/jobset-name"
 POD_INDEX = "batch.kubernetes.io/job-completion-index"
 RESTART = "jobset.sigs.k8s.io/restart-attempt"
 QUEUE = "kueue.x-k8s.io/queue-name"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from zoetrope.infra.cluster.jobs import condition
 from zoetrope.infra.launch.trainjob import names
 
 Pod = Mapping[str, Any]
@@ -61,18 +62,6 @@ def failed(pod: Pod) -> bool:
     """Whether the pod ended, and not well."""
     end = terminated(pod)
     return phase(pod) == "Failed" or (end is not None and end.get("exitCode", 0) != 0)
-
-
-def condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
-    """The condition of this type, of a pod or a TrainJob, whatever its status."""
-    conditions = (thing.get("status") or {}).get("conditions") or []
-    return next((entry for entry in conditions if entry["type"] == kind), None)
-
-
-def holds(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
-    """The condition of this type if it is true."""
-    found = condition(thing, kind)
-    return found if found and found["status"] == "True" else None
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from torchx.schedulers.api import DescribeAppResponse, ListAppResponse, Schedule
 from torchx.specs import AppDef, AppDryRunInfo, AppState, ReplicaStatus, Role, RoleStatus, runopts
 
 from zoetrope.infra.cluster import Cluster, Stop
+from zoetrope.infra.cluster.jobs import condition, holds, is_terminal, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement, cores
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.follow_logs import replica_lines
-from zoetrope.infra.launch.trainjob.pods import History, Pod, condition, failed, holds, index, phase
+from zoetrope.infra.launch.trainjob.pods import History, Pod, failed, index, phase
 from zoetrope.infra.launch.trainjob.resource import Identity, trainjob
-from zoetrope.infra.launch.trainjob.state import belongs, pods_of
+from zoetrope.infra.launch.trainjob.state import belongs
 
 log = logging.getLogger(__name__)
 NAME = "trainjob"
@@ -182,7 +183,7 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
         """Stops the pods and keeps the job, unless a queue would start it again."""
         cluster, name = self._find(app_id)
         job = cluster.get("trainjobs", name)
-        if job is None or holds(job, "Complete") or holds(job, "Failed"):
+        if job is None or is_terminal(job):
             return
         if (job["metadata"].get("labels") or {}).get(names.QUEUE):
             log.warning("%s is deleted, since its queue would start it again", name)

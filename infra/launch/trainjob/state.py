@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoetrope.infra.cluster.jobs import condition, holds
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
 from zoetrope.infra.launch.trainjob.pods import (
     History,
     Pod,
     Trouble,
-    condition,
     container,
-    holds,
     phase,
     seconds,
     started,
@@ -184,11 +183,6 @@ class JobState:
     def _transition(self) -> float | None:
         found = condition(self.job, "Suspended")
         return seconds(found.get("lastTransitionTime")) if found else None
-
-
-def pods_of(job: str) -> dict[str, str]:
-    """Labels that select the pods of a TrainJob."""
-    return {names.POD_OF_JOB: job}
 
 
 def belongs(pod: Pod, job: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from zoetrope.infra.cluster.pods import JOB_OF_POD
+from zoetrope.infra.cluster.jobs import JOB_OF_POD
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import open_store
 

@@ -1,0 +1,31 @@
+"""What the Kubernetes API says of a TrainJob, and which pods are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
+"""Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
+
+
+def pods_of(job: str) -> dict[str, str]:
+    """Labels of all pods of jobs called so."""
+    return {JOB_OF_POD: job}
+
+
+def condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """The condition of this type, of a pod or a TrainJob, whatever its status."""
+    conditions = (thing.get("status") or {}).get("conditions") or []
+    return next((entry for entry in conditions if entry["type"] == kind), None)
+
+
+def holds(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """The condition of this type if it is true."""
+    found = condition(thing, kind)
+    return found if found and found["status"] == "True" else None
+
+
+def is_terminal(job: Mapping[str, Any]) -> bool:
+    """Whether a TrainJob has completed or failed."""
+    return any(holds(job, kind) for kind in ("Complete", "Failed"))
