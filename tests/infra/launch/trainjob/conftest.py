@@ -1,10 +1,12 @@
-"""TrainJobs and pods as Kubernetes shows them."""
+"""TrainJobs and pods as Kubernetes shows them, and a step that launches one."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
 import pytest
+
+from zoetrope.infra.launch.trainjob.contract import Contract
 
 RUN, STEP, NAME = "run-1", "stage_1", "zjob"
 LABELS = {"app.kubernetes.io/managed-by": "zoetrope", "zoetrope/run": RUN, "zoetrope/step": STEP}
@@ -71,3 +73,76 @@ def pod_of(index=0, phase="Running", *, name="", job=NAME, attempt="1", restart=
 @pytest.fixture(scope="session")
 def make():
     return SimpleNamespace(job=job_of, pod=pod_of, condition=condition_of, at=at, labels=LABELS, name=NAME)
+
+
+class Step:
+    """A step and the cluster around it.
+
+    Attributes:
+        said: what the person was told.
+        lines: of the job's log.
+        ended: (attempt, number of pods, whether the job was still there) for each call of `on_end`.
+        reserved: attempts for which money was set aside.
+    """
+
+    def __init__(self, server, make):
+        self.server, self.make = server, make
+        self.said, self.lines, self.ended, self.reserved = [], [], [], []
+        self.result = True
+        self.cluster = server.client(patience=30)
+
+    def contract(self, **changes):
+        labels = dict(self.make.labels)
+        fields = {
+            "cluster": self.cluster, "name": self.make.name, "labels": labels, "digest": "d", "make_body": self.body,
+            "has_result": lambda: self.result, "say": self.said.append, "write": self.lines.append,
+            "on_end": self.on_end, "reserve": self.reserved.append, "max_restarts": 2,
+        }  # fmt: skip
+        return Contract(**{**fields, **changes})
+
+    def body(self, attempt, owner):
+        job = self.make.job(attempt=attempt, created=None)
+        del job["status"]
+        if owner:
+            job["metadata"]["ownerReferences"] = [owner]
+        return job
+
+    def on_end(self, job, pods):
+        there = ("trainjobs", self.make.name) in self.server.objects
+        self.ended.append((job["metadata"]["labels"]["zoetrope/attempt"], len(pods), there))
+
+    def attempt(self, *script):
+        """What the cluster does after the next job was made: each a function of the attempt's number."""
+
+        def run(name):
+            number = self.server.objects["trainjobs", name]["metadata"]["labels"]["zoetrope/attempt"]
+            for each in script:
+                each(number)
+
+        self.server.on("POST", "trainjobs", run)
+
+    def pod(self, index=0, phase="Running", **fields):
+        return lambda attempt: self.server.put(
+            "pods", self.make.pod(index, phase, attempt=attempt, name=f"pod-{attempt}-{index}", uid=None, **fields)
+        )
+
+    def ends(self, kind, reason=""):
+        return lambda attempt: self.server.condition(self.make.name, kind, reason=reason)
+
+    def log(self, *lines, index=0):
+        return lambda attempt: self.server.write(f"pod-{attempt}-{index}", *lines)
+
+    def there(self, attempt=1, ends="", **fields):
+        """A job that is there already."""
+        conditions = [self.make.condition(ends)] if ends else []
+        return self.server.put("trainjobs", self.make.job(attempt=attempt, conditions=conditions, **fields))
+
+    def jobs_made(self):
+        return self.server.made("POST").count("trainjobs")
+
+
+@pytest.fixture
+def step(api_server, make, monkeypatch):
+    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("zoetrope.infra.launch.trainjob.follow.LOG_END_SECONDS", 0.5)
+    return Step(api_server, make)

@@ -1,92 +1,15 @@
 """What a step promises about its job, against a small API server."""
 
 import logging
-import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.trainjob.contract import Contract
 
 FLOW = {"metadata": {"name": "flow"}, "spec": {}, "status": {"phase": "Running"}}
 UNSCHEDULABLE = "0/1 nodes are available: 1 Insufficient memory."
 IMAGE = {"reason": "ImagePullBackOff", "message": "registry/x@sha256:1: not found"}
-
-
-class Step:
-    """A step and the cluster around it.
-
-    Attributes:
-        said: what the person was told.
-        lines: of the job's log.
-        ended: (attempt, number of pods, whether the job was still there) for each call of `on_end`.
-        reserved: attempts for which money was set aside.
-    """
-
-    def __init__(self, server, make):
-        self.server, self.make = server, make
-        self.said, self.lines, self.ended, self.reserved = [], [], [], []
-        self.result = True
-        self.cluster = server.client(patience=30)
-
-    def contract(self, **changes):
-        labels = dict(self.make.labels)
-        fields = {
-            "cluster": self.cluster, "name": self.make.name, "labels": labels, "digest": "d", "make_body": self.body,
-            "has_result": lambda: self.result, "say": self.said.append, "write": self.lines.append,
-            "on_end": self.on_end, "reserve": self.reserved.append, "max_restarts": 2,
-        }  # fmt: skip
-        return Contract(**{**fields, **changes})
-
-    def body(self, attempt, owner):
-        job = self.make.job(attempt=attempt, created=None)
-        del job["status"]
-        if owner:
-            job["metadata"]["ownerReferences"] = [owner]
-        return job
-
-    def on_end(self, job, pods):
-        there = ("trainjobs", self.make.name) in self.server.objects
-        self.ended.append((job["metadata"]["labels"]["zoetrope/attempt"], len(pods), there))
-
-    def attempt(self, *script):
-        """What the cluster does after the next job was made: each a function of the attempt's number."""
-
-        def run(name):
-            number = self.server.objects["trainjobs", name]["metadata"]["labels"]["zoetrope/attempt"]
-            for each in script:
-                each(number)
-
-        self.server.on("POST", "trainjobs", run)
-
-    def pod(self, index=0, phase="Running", **fields):
-        return lambda attempt: self.server.put(
-            "pods", self.make.pod(index, phase, attempt=attempt, name=f"pod-{attempt}-{index}", uid=None, **fields)
-        )
-
-    def ends(self, kind, reason=""):
-        return lambda attempt: self.server.condition(self.make.name, kind, reason=reason)
-
-    def log(self, *lines, index=0):
-        return lambda attempt: self.server.write(f"pod-{attempt}-{index}", *lines)
-
-    def there(self, attempt=1, ends="", **fields):
-        """A job that is there already."""
-        conditions = [self.make.condition(ends)] if ends else []
-        return self.server.put("trainjobs", self.make.job(attempt=attempt, conditions=conditions, **fields))
-
-    def jobs_made(self):
-        return self.server.made("POST").count("trainjobs")
-
-
-@pytest.fixture
-def step(api_server, make, monkeypatch):
-    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr("zoetrope.infra.launch.trainjob.follow.LOG_END_SECONDS", 0.5)
-    return Step(api_server, make)
 
 
 def test_a_job_is_made_followed_and_reported(step):
@@ -421,75 +344,3 @@ def test_a_run_that_was_terminated_before_makes_nothing_and_stops_what_is_there(
         step.contract(workflow="flow").fulfil()
     assert step.server.made("POST") == []
     assert step.server.made("DELETE") == [step.make.name]
-
-
-LAUNCHER = """
-import sys
-from pathlib import Path
-from torchx.specs import AppDef, Role
-from zoetrope.infra.launch import run_app
-from zoetrope.infra.launch.placement import Placement
-from zoetrope.infra.steps import StepContext
-from zoetrope.infra.store import open_store
-folder = Path(sys.argv[1])
-context = StepContext("train", open_store(folder / "store"), folder, folder, "run-1", placement=Placement())
-app = AppDef("job", roles=[Role("worker", image="i", entrypoint="x", num_replicas=1)])
-report = run_app(app, context, digest="d")
-print(report.attempt)
-"""
-
-
-class Launcher:
-    """The launcher of a step in a process of its own."""
-
-    def __init__(self, server, folder):
-        self.server = server
-        server.put("workflows", FLOW)
-        config = server.kubeconfig(folder / "kubeconfig")
-        self.environment = {
-            "PATH": "/usr/bin:/bin", "KUBECONFIG": str(config), "ZOETROPE_CLUSTER": "true",
-            "ZOETROPE_NAMESPACE": "test", "ZOETROPE_WORKFLOW": "flow", "ZOETROPE_IMAGE": "registry/train@sha256:1",
-        }  # fmt: skip
-        self.folder = folder
-
-    def start(self):
-        import os
-
-        path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
-        command = [sys.executable, "-c", LAUNCHER, str(self.folder)]
-        return subprocess.Popen(command, env={**self.environment, **path}, stdout=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_death_of_the_launcher_alone_leaves_the_job_to_the_next(api_server, make, tmp_path, number):
-    launcher = Launcher(api_server, tmp_path)
-    job = []
-
-    def run(name):
-        job.append(name)
-        api_server.put("pods", make.pod(job=name, name="pod", uid=None))
-        api_server.write("pod", "working")
-
-    shot = threading.Event()
-    api_server.on("POST", "trainjobs", run)
-    api_server.on("GET", "log", lambda _: shot.set(), query="follow")
-    first = launcher.start()
-    assert shot.wait(60)
-    before = len(api_server.requests)
-    first.send_signal(number)
-    first.wait(60)
-    assert first.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
-    # A watch that was just being opened may still arrive; nothing else does.
-    assert all(query.get("watch") for _, _, query in api_server.requests[before:])
-    api_server.on("GET", "trainjobs", lambda _: api_server.condition(job[0], "Complete"), query="watch")
-    second = launcher.start()
-    assert second.communicate(timeout=60)[0].splitlines()[-1] == "1"
-    assert api_server.made("POST").count("trainjobs") == 1
-    assert api_server.made("DELETE") == []
-    body = api_server.objects["trainjobs", job[0]]
-    assert body["spec"]["trainer"]["image"] == "registry/train@sha256:1"
-    assert body["metadata"]["labels"]["zoetrope/run"] == "run-1"
-    variables = {each["name"]: each.get("value") for each in body["spec"]["trainer"]["env"]}
-    assert variables["ZOETROPE_JOB"] == job[0]
-    assert variables["ZOETROPE_RUN_ID"] == "run-1"
-    assert "ZOETROPE_POD" not in variables
