@@ -51,7 +51,9 @@ def resource_that_no_node_has(number: int, runs: list[Run]) -> list[Seen]:
     refused = zoetrope("submit", RECIPE, *given, "--dry-run", check=False)
     wrong = [] if refused.returncode == 2 else [f"submit let 4000 GB through: exit {refused.returncode}"]
     devices = "resources.stage_1={cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}"
-    run = start(runs, devices, f"cluster.gpu_resource={NO_SUCH_DEVICE}", "cluster.schedule_timeout=60")
+    # Four H100 until the job's deadline are worth more than the recipe's budget, which is checked first.
+    overrides = (devices, f"cluster.gpu_resource={NO_SUCH_DEVICE}", "cluster.schedule_timeout=60", "budget_usd=100")
+    run = start(runs, *overrides)
     return [_cannot_start(run, wrong, ("nodes are available", f"insufficient {NO_SUCH_DEVICE}"))]
 
 
