@@ -13,6 +13,7 @@ from zoetrope.infra.store import open_store
 from zoetrope.pipelines.inputs import RunInputs
 from zoetrope.pipelines.placements import job_images
 from zoetrope.pipelines.recipe import Recipe, recipe_digest
+from zoetrope.pipelines.step_table import PIPELINES
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run
     plan = RunPlan(
         run_id=settings.run_id,
         pipeline=run.pipeline,
+        steps=PIPELINES[run.pipeline],
         recipe=recipe.name,
         recipe_digest=recipe_digest(recipe),
         arguments={name: value for name, value in given.items() if value},

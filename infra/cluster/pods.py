@@ -95,7 +95,9 @@ def _place(meta: Mapping[str, Any], job: Mapping[str, Any] | None) -> tuple[str,
     parts = [part for part in _TRY.sub("", name).split(".")[1:] if part != "executor"]
     last = parts[-1] if parts else ""
     task = last.removesuffix("-driver")
-    step = "pipeline" if task in ("", "root") else task.replace("-", "_")
+    # One component may do several steps, so its pods say which one they do; drivers do not.
+    named = "pipeline" if task in ("", "root") else task.replace("-", "_")
+    step = meta.get("labels", {}).get(STEP) or named
     return step, max(numbers, default=0) + 1, "driver" if last.endswith("-driver") else "step"
 
 

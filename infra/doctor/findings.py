@@ -38,11 +38,12 @@ class Demand:
         step: name of the step.
         pods: at the same time.
         cpu: cores that each pod asks for.
-        memory_gb: GB (10^9 bytes) of each pod, asked for and limit.
+        memory_gb: GB (10^9 bytes) that each pod asks for.
         gpus: of each pod.
         gpu_resource: name of the nodes' GPU resource.
         runtime: TrainingRuntime that the pods run on; empty for a step's own pod.
         cpu_limit: cores that each pod may use; 0 takes `cpu`.
+        memory_limit_gb: GB that each pod may use; 0 takes `memory_gb`.
     """
 
     step: str
@@ -53,6 +54,7 @@ class Demand:
     gpu_resource: str = "nvidia.com/gpu"
     runtime: str = ""
     cpu_limit: float = 0.0
+    memory_limit_gb: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from zoetrope.infra.doctor.findings import Demand, Finding, Ground, ok, problem,
 from zoetrope.infra.doctor.kubernetes import NotAllowedError
 from zoetrope.infra.doctor.quantities import number
 
-LAUNCHER = Demand("launcher", 1, cpu=0.05, memory_gb=0.27, cpu_limit=1)
-"""The pod that waits for a job, beside the job's own; asks for 50m and 256Mi."""
+LAUNCHER = Demand("launcher", 1, cpu=0.05, memory_gb=0.27, cpu_limit=1, memory_limit_gb=2.15)
+"""The pod that waits for a job, beside the job's own; asks for 50m and 256Mi and may use one core and 2Gi."""
 _TOLERANCE = 1 + 1e-6
 
 
@@ -48,9 +48,10 @@ def _needs(demand: Demand) -> dict[str, float]:
     cpu = demand.pods * demand.cpu + extra.cpu
     most = demand.pods * (demand.cpu_limit or demand.cpu) + extra.cpu_limit
     memory = (demand.pods * demand.memory_gb + extra.memory_gb) * 1e9
+    most_memory = (demand.pods * (demand.memory_limit_gb or demand.memory_gb) + extra.memory_limit_gb) * 1e9
     needs = {"pods": float(demand.pods + extra.pods), "count/pods": float(demand.pods + extra.pods)}
     needs |= {"cpu": cpu, "requests.cpu": cpu, "memory": memory, "requests.memory": memory}
-    needs |= {"limits.cpu": most, "limits.memory": memory}
+    needs |= {"limits.cpu": most, "limits.memory": most_memory}
     return needs | {f"requests.{demand.gpu_resource}": float(demand.pods * demand.gpus)}
 
 

@@ -68,7 +68,7 @@ def run_app(
         run_local(app, logs, environment())
         return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
     from zoetrope.infra.cluster import Cluster
-    from zoetrope.infra.cluster.collect import end_of_job
+    from zoetrope.infra.cluster.collect import collect_run, end_of_job
 
     found = cluster or Cluster.connect(settings.namespace, patience=FOLLOW_PATIENCE)
     job = _ClusterJob(app, context, settings, digest, iteration, environment)
@@ -89,6 +89,8 @@ def run_app(
         schedule_timeout=job.placement.schedule_timeout,
         max_restarts=job.placement.max_restarts,
         on_end=on_end or end_of_job(found, context.store, context.run_id, price_sheet=settings.price_sheet),
+        # A run that is deleted takes its pods with it before anybody else may have looked.
+        on_pods=lambda: collect_run(found, context.store, context.run_id),
     )
     with interruptible():
         return contract.fulfil()

@@ -104,8 +104,7 @@ def reserve(
     if known is not None and known.accepted:
         return known
     sheet = load_price_sheet(price_sheet)
-    resources = _resources(placement)
-    usd = _price(run_id, job, resources, float(placement.deadline), sheet)
+    resources, usd = _resources(placement), most(placement, sheet)
     body = {"usd": str(usd), "resources": resources.model_dump(), "deadline": placement.deadline}
     body |= {"job": job, "attempt": attempt, "price_sheet": sheet.name}
     chain = write_chain([Event.next_after([], "reserved", body, clock())])
@@ -197,11 +196,16 @@ def _check(store: Store, run_id: str, mine: tuple[str, int], budget: Decimal, us
     wanted = max(usd, known[mine].usd) if mine in known else usd
     if gone + held + wanted > budget:
         raise ZoetropeError(
-            f"budget: {mine[0]} may cost up to {_money(wanted)} USD and only "
-            f"{_money(max(budget - gone - held, Decimal(0)))} of {_money(budget)} USD are left "
-            f"({_money(gone)} spent, {_money(held)} reserved)",
+            f"budget: {mine[0]} may cost up to {money(wanted)} USD and only "
+            f"{money(max(budget - gone - held, Decimal(0)))} of {money(budget)} USD are left "
+            f"({money(gone)} spent, {money(held)} reserved)",
             "raise budget_usd, shorten the deadline, or ask for fewer resources",
         )
+
+
+def most(placement: Placement, sheet: PriceSheet) -> Decimal:
+    """USD that a job may cost: all that its pods ask for until its deadline."""
+    return cost(LedgerEntry("", "", 1, _resources(placement), 0.0, float(placement.deadline), "open"), sheet)
 
 
 def _resources(placement: Placement) -> Resources:
@@ -214,15 +218,11 @@ def _resources(placement: Placement) -> Resources:
     )
 
 
-def _price(run_id: str, job: str, resources: Resources, seconds: float, sheet: PriceSheet) -> Decimal:
-    return cost(LedgerEntry(run_id, job, 1, resources, 0.0, seconds, "open"), sheet)
-
-
 def _cost_of(entries: Iterable[LedgerEntry], sheet: PriceSheet, job: tuple[str, int]) -> Decimal:
     return sum((cost(entry, sheet) for entry in entries if (entry.job, entry.attempt) == job), Decimal(0))
 
 
-def _money(usd: Decimal) -> str:
+def money(usd: Decimal) -> str:
     """To the cent; small amounts to two digits, so that two that differ look different."""
     return f"{usd:.2f}" if usd >= 1 or not usd else f"{float(usd):.2g}"
 
@@ -246,4 +246,4 @@ def _id(key: str) -> tuple[str, int]:
     return _names(key)["job"], int(_names(key)["attempt"])
 
 
-__all__ = ["Reservation", "next_try", "open_reservations", "reservations", "reserve", "settle"]
+__all__ = ["Reservation", "most", "next_try", "open_reservations", "reservations", "reserve", "settle"]

@@ -13,6 +13,7 @@ class RunPlan(StrictModel):
     Attributes:
         run_id: the pipeline run.
         pipeline: `data`, `train`, `evaluate` or `full`.
+        steps: of the pipeline, in order.
         recipe: name of the recipe.
         recipe_digest: SHA-256 of the resolved recipe.
         arguments: inputs of the pipeline, as they were given.
@@ -28,6 +29,7 @@ class RunPlan(StrictModel):
 
     run_id: str
     pipeline: str
+    steps: tuple[str, ...] = ()
     recipe: str
     recipe_digest: str
     arguments: dict[str, str] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.ledger import LedgerChain, Resources, next_attempt
 from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.context import StepContext
@@ -18,6 +19,8 @@ from zoetrope.infra.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
+LIGHT = Resources(cpu=0.05, memory_gb=0.25)
+"""What a pod asks for that only launches, resolves or files."""
 PUBLISH_SECONDS = 120.0
 """MLflow that does not answer must not hold a step for longer."""
 
@@ -85,13 +88,23 @@ class ClusterRun:
 
 @contextmanager
 def task_errors(step: str) -> Iterator[None]:
-    """Around the work of a task that is no step (`resolve`, `finish`): verdicts and one line, as steps have them."""
+    """Around the work of a task that is no step (`resolve`, `finish`): verdicts and one line, as steps have them.
+
+    On a cluster it begins an entry in the ledger as well, which names the pod: a run that is deleted early takes its
+    pods with it before anybody else has looked.
+    """
     settings = Settings()
-    run = ClusterRun(settings, open_store(settings.store)) if settings.cluster else None
+    store = open_store(settings.store)
+    run = ClusterRun(settings, store) if settings.cluster else None
     if run is not None:
         run.refuse_known_failure(step)
     try:
+        chain = LedgerChain(store, settings.run_id, step, next_attempt(store, settings.run_id, step)) if run else None
+        if chain is not None:
+            chain.allocate(LIGHT, pod=settings.pod)
         yield
+        if chain is not None:
+            chain.outcome("succeeded")
     except ZoetropeError as error:
         print(f"zoetrope: {step}: {error}", file=sys.stderr)  # noqa: T201
         if run is not None and not error.retryable:

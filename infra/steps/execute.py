@@ -20,7 +20,8 @@ from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.cluster import ClusterRun
+from zoetrope.infra.steps.closing import close_after_retry
+from zoetrope.infra.steps.cluster import LIGHT, ClusterRun
 from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.steps.usage import UsageMonitor
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from zoetrope.infra.launch.placement import Placement
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM
-LAUNCHER = Resources(cpu=0.05, memory_gb=0.25)
 
 Work = Callable[[StepContext], StepResult]
 
@@ -87,7 +87,7 @@ def execute(
         key=key,
     )
     # The pods of a job are collected by themselves; the one that launches it holds next to nothing.
-    resources = LAUNCHER if placement is not None else Resources(**settings.resources.get(step, {}))
+    resources = LIGHT if placement is not None else Resources(**settings.resources.get(step, {}))
     chain = LedgerChain(store, settings.run_id, step, attempt)
     started = time.time()
     try:
@@ -104,6 +104,8 @@ def execute(
     record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "code": code}
     reference = put_json(store, record)
     links = cluster.finished(context, record, str(reference)) if cluster is not None else {}
+    if cluster is not None:
+        close_after_retry(settings, step)
     if outputs is not None:
         outputs.write(step, result, links)
     context.event(

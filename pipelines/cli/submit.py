@@ -72,7 +72,7 @@ def submit(
     changes = list(overrides or [])
     if any("\n" in change for change in changes):
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
-    resolved = load_recipe(recipe, changes)
+    resolved = load_recipe(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
     given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}

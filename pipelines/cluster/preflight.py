@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from zoetrope.infra.doctor import CHECKS, Ground, examine
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
+from zoetrope.infra.ledger.budget import money, most
+from zoetrope.infra.prices import load_price_sheet
 from zoetrope.pipelines.cluster.demands import demands
 from zoetrope.pipelines.cluster.kubernetes import api, has_kubeconfig
+from zoetrope.pipelines.placements import placements
 from zoetrope.pipelines.recipe import Recipe
+from zoetrope.pipelines.step_table import PIPELINES
 
 
 def preflight(
@@ -22,6 +27,7 @@ def preflight(
     Raises:
         ZoetropeError: the first problem that would make the run fail.
     """
+    _check_budget(recipe, pipeline)
     there = has_kubeconfig()
     ground = Ground(
         namespace=settings.namespace,
@@ -40,3 +46,15 @@ def preflight(
         if finding.status == "unknown":
             notes.append(f"{finding.check}: {finding.detail}")
     return notes
+
+
+def _check_budget(recipe: Recipe, pipeline: str) -> None:
+    """A job is made only where the budget covers it until its deadline, so one that can never be made is seen here."""
+    sheet = load_price_sheet(recipe.prices)
+    for step, place in placements(recipe, defaultdict(str)).items():
+        if step in PIPELINES[pipeline] and (usd := most(place, sheet)) > recipe.budget_usd:
+            raise ZoetropeError(
+                f"budget: {step} may cost up to {money(usd)} USD until its deadline, "
+                f"the budget is {money(recipe.budget_usd)} USD",
+                "raise budget_usd, shorten cluster.job_deadline, or ask for fewer resources",
+            )

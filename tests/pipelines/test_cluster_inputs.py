@@ -9,7 +9,7 @@ import pytest
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.images.lock import ImagesLock, read_images
 from zoetrope.infra.launch.placement import PLAIN, TORCH_CPU, TORCH_GPU, placement_of
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunPlan, RunShelf
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import Job
 from zoetrope.infra.store import open_store, put_json
@@ -20,7 +20,7 @@ from zoetrope.pipelines.inputs import RunInputs, resolved
 from zoetrope.pipelines.placements import job_images, placements
 from zoetrope.pipelines.recipe import load_recipe
 from zoetrope.pipelines.resolve import resolve
-from zoetrope.pipelines.step_table import STEPS
+from zoetrope.pipelines.step_table import PIPELINES, STEPS
 
 IMAGES = read_images(Path(__file__).parents[1] / "fixtures" / "images.lock").images
 
@@ -144,6 +144,8 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
     page = SimpleNamespace(path=str(tmp_path / "page"), metadata={})
     finish("RUNNING", "", settings, page)
     assert shelf.record()["status"] == "FAILED"  # type: ignore[index]
+    steps = PIPELINES["data"]
+    shelf.write_plan(RunPlan(run_id="run-1", pipeline="data", steps=steps, recipe="nano", recipe_digest="d"))
     finish("CANCELED", "", settings, page)
     assert shelf.record()["status"] == "KILLED"  # type: ignore[index]
     cached = record("encode", "run-0")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zoetrope.infra.cluster import AlreadyExistsError, Cluster
@@ -67,6 +68,7 @@ class Contract:
         schedule_timeout: seconds that the job's pods may fail to start.
         max_restarts: how often the job is made anew after failures that pass.
         on_end: is given the job and all its pods whenever it ended, before it is deleted.
+        on_pods: is called whenever more of its pods have got their node, in a thread of its own.
     """
 
     cluster: Cluster
@@ -84,6 +86,8 @@ class Contract:
     schedule_timeout: float = 1800.0
     max_restarts: int = 3
     on_end: OnEnd | None = None
+    on_pods: Callable[[], object] | None = None
+    _noting: threading.Thread | None = None
 
     def fulfil(self) -> JobReport:
         """Makes the job, or takes up the one that is there, and follows it to its end.
@@ -180,7 +184,9 @@ class Contract:
 
     def _ending(self, state: JobState) -> Ending:
         if not state.over:
-            return follow(self.cluster, state, workflow=self.workflow, say=self.say, write=self.write)
+            return follow(
+                self.cluster, state, workflow=self.workflow, say=self.say, write=self.write, held=self._note_pods
+            )
         state.history = self._pods(state.job)
         return Ending(state, None, []) if state.complete else explained(self.cluster, state, [])
 
@@ -242,12 +248,26 @@ class Contract:
         words.join()
 
     def _end(self, state: JobState) -> None:
-        if self.on_end is None:
-            return
+        if self.on_end is not None:
+            pods = [dict(pod) for pod in state.history.pods]
+            self._record("end", partial(self.on_end, dict(state.job), pods))
+
+    def _note_pods(self) -> bool:
+        """Beside the following, which must see in time that the run is terminated; False while it is at it."""
+        if self.on_pods is None:
+            return True
+        if self._noting is not None and self._noting.is_alive():
+            return False
+        note = partial(self._record, "pods", self.on_pods)
+        self._noting = threading.Thread(target=note, name="pods noted", daemon=True)
+        self._noting.start()
+        return True
+
+    def _record(self, what: str, note: Callable[[], object]) -> None:
         try:
-            self.on_end(dict(state.job), [dict(pod) for pod in state.history.pods])
-        except Exception:  # bookkeeping must not keep a job from being stopped or made anew
-            log.exception("TrainJob %s: its end could not be recorded", self.name)
+            note()
+        except Exception:  # bookkeeping must not keep a job from being followed, stopped or made anew
+            log.exception("TrainJob %s: its %s could not be recorded", self.name, what)
 
     def _report(self, state: JobState) -> JobReport:
         now = time.time()

@@ -17,7 +17,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind, classify
 from zoetrope.infra.launch.trainjob.logs import NodeLog, log_tail
-from zoetrope.infra.launch.trainjob.pods import History, phase
+from zoetrope.infra.launch.trainjob.pods import History, has_node, phase
 from zoetrope.infra.launch.trainjob.state import JobState, belongs
 
 TICK_SECONDS = 5.0
@@ -64,6 +64,7 @@ def follow(
     workflow: str = "",
     say: Callable[[str], None],
     write: Callable[[str], None],
+    held: Callable[[], bool] = lambda: True,
 ) -> Ending:
     """Waits for the end of a job.
 
@@ -73,6 +74,7 @@ def follow(
         workflow: name of the Argo Workflow that the job works for; empty for none.
         say: takes one line whenever something changes.
         write: takes the lines of node 0's log.
+        held: is called when more of the job's pods have got their node, and again until it says yes; must not block.
 
     Raises:
         CancelledError: the Workflow was terminated or is gone.
@@ -82,7 +84,7 @@ def follow(
     with _watching(cluster, name, workflow) as (news, stop):
         log = NodeLog(cluster, write, stop)
         try:
-            return _wait(cluster, state, news, log, say)
+            return _wait(cluster, state, news, log, say, held)
         finally:
             # A thread that still writes while Python shuts down would abort the process.
             stop.set()
@@ -90,12 +92,20 @@ def follow(
 
 
 def _wait(
-    cluster: Cluster, state: JobState, news: queue.SimpleQueue[Any], log: NodeLog, say: Callable[[str], None]
+    cluster: Cluster,
+    state: JobState,
+    news: queue.SimpleQueue[Any],
+    log: NodeLog,
+    say: Callable[[str], None],
+    held: Callable[[], bool],
 ) -> Ending:
-    asked = 0.0
+    asked, known = 0.0, 0
     while True:
         _take(news, state, log)
         now = time.time()
+        placed = sum(has_node(pod) for pod in state.history.pods)
+        if placed > known and held():
+            known = placed
         if state.deleted and not state.over:
             return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
         if state.over:

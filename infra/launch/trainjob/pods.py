@@ -40,6 +40,11 @@ def phase(pod: Pod) -> str:
     return str((pod.get("status") or {}).get("phase") or "Pending")
 
 
+def has_node(pod: Pod) -> bool:
+    """Whether the pod has been given its node, which is paid for from then on."""
+    return bool((pod.get("spec") or {}).get("nodeName"))
+
+
 def container(pod: Pod) -> Mapping[str, Any]:
     """State of the container that does the work: {waiting | running | terminated: ...}."""
     statuses: list[dict[str, Any]] = (pod.get("status") or {}).get("containerStatuses") or []

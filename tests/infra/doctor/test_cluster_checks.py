@@ -98,6 +98,7 @@ FAULTS: list[tuple[str, Callable[[Any], None], str]] = [
      "there is no TrainingRuntime zoetrope-torch-cpu"),
     ("quotas", quota(requests__cpu="4"), "quota q is too small: step stage_1 needs 4.05 requests.cpu, it allows 4"),
     ("quotas", quota(requests__memory="8G"), "needs 8.27 GB of requests.memory, it allows 8 GB"),
+    ("quotas", quota(limits__memory="9G"), "needs 10.15 GB of limits.memory, it allows 9 GB"),
     ("quotas", quota(pods="2"), "needs 3 pods, it allows 2"),
     ("limit ranges", limit(memory="2Gi"), "step stage_1 needs 4 GB of memory in one pod, it allows 2.14748 GB"),
 ]  # fmt: skip

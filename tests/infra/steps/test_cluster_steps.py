@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.ledger import collect
+from zoetrope.infra.runs import RunPlan, RunShelf
 from zoetrope.infra.steps import StepResult, execute_job, task_errors
 from zoetrope.infra.steps.outputs import Outputs
 from zoetrope.infra.store import open_store, put_json
@@ -101,6 +102,30 @@ def test_tasks_that_are_no_steps_end_with_one_line_and_a_verdict(
     assert ended.value.code == 2
     assert "zoetrope: resolve: unknown key stages.stage_9" in capsys.readouterr().err
     assert pod.verdict("resolve") is not None
+
+
+def test_the_last_step_closes_a_run_that_was_closed_before(pod: RunShelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's retry: KFP does not repeat the exit task."""
+    monkeypatch.setattr("zoetrope.infra.cluster.collect.collect_this_run", lambda settings: None)
+    plan = RunPlan(run_id="run-1", pipeline="data", steps=("curate",), recipe="nano", recipe_digest="d")
+    pod.write_plan(plan)
+    execute_job(JOB, succeeds)
+    assert pod.record() is None  # the exit task is still to come
+    pod.write_record({"status": "FAILED"})
+    monkeypatch.setenv("ZOETROPE_POD", "pod-b")
+    execute_job(JOB, succeeds)
+    closed = pod.record()
+    assert closed is not None
+    assert (closed["status"], list(closed["steps"])) == ("FINISHED", ["curate"])
+
+
+@pytest.mark.parametrize("step", ["resolve", "finish"])
+def test_tasks_that_are_no_steps_name_their_pod_in_the_ledger(pod: RunShelf, step: str) -> None:
+    with task_errors(step):
+        [entry] = collect(pod.store, "run-1")
+        assert (entry.step, entry.pod, entry.outcome) == (step, "pod-a", "open")
+    [entry] = collect(pod.store, "run-1")
+    assert entry.outcome == "succeeded"
 
 
 def test_pages_link_and_escape_metrics_are_typed_and_files_lie_beside(tmp_path: Path) -> None:

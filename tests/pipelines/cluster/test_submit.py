@@ -275,6 +275,14 @@ def test_a_cluster_that_does_not_fit_is_one_line_and_creates_nothing(
     assert (said.code, said.problem, kubeflow.created) == (2, "quotas: quota q is too small", [])
 
 
+def test_a_job_that_no_budget_covers_is_one_line_and_creates_nothing(kubeflow: Any, zoetrope: Any) -> None:
+    devices = "resources.stage_1={cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}"
+    said = zoetrope("submit", "nano", "--host", kubeflow.url, "--set", devices, "--budget", "1")
+    assert (said.code, kubeflow.created) == (2, [])
+    assert said.problem.startswith("budget: stage_1 may cost up to ")
+    assert said.problem.endswith("until its deadline, the budget is 1.00 USD")
+
+
 def test_an_unknown_context_is_one_line(kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     said = zoetrope("submit", "nano", "--host", kubeflow.url)

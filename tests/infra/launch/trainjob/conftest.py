@@ -36,7 +36,7 @@ def condition_of(kind, status="True", reason="", message="", at=START):
 
 
 def pod_of(index=0, phase="Running", *, name="", job=NAME, attempt="1", restart=0, uid="", created=None, **more):
-    """A pod; `exit_code`, `ended`, `reason` of its container, `waiting`, `conditions`, `deleted`, `status`."""
+    """A pod; `exit_code`, `ended`, `reason` of its container, `waiting`, `conditions`, `deleted`, `status`, `node`."""
     name = name or f"{job}-node-0-{index}-{restart}"
     metadata = {
         "name": name,
@@ -67,7 +67,8 @@ def pod_of(index=0, phase="Running", *, name="", job=NAME, attempt="1", restart=
     status = {"phase": phase, "conditions": list(more.get("conditions", ())), **more.get("status", {})}
     if state:
         status["containerStatuses"] = [{"name": "node", "image": "i", "state": state}]
-    return {"metadata": metadata, "spec": {"containers": [{"name": "node"}]}, "status": status}
+    spec = {"containers": [{"name": "node"}], **({"nodeName": more["node"]} if more.get("node") else {})}
+    return {"metadata": metadata, "spec": spec, "status": status}
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,27 @@ def test_a_job_is_made_followed_and_reported(step):
     assert step.server.made("DELETE") == []
 
 
+def test_pods_are_told_of_as_soon_as_they_have_a_node(step):
+    noted = threading.Event()
+    step.attempt(step.pod(phase="Pending", node="n"))
+    step.server.on("GET", "trainjobs", lambda _: noted.wait(20) and step.ends("Complete")("1"), query="watch")
+    step.contract(on_pods=noted.set).fulfil()
+    assert noted.is_set()
+
+
+def test_pods_that_cannot_be_told_of_do_not_stop_the_step(step, caplog):
+    tried = threading.Event()
+
+    def on_pods():
+        tried.set()
+        raise ConnectionError("the store is away")
+
+    step.attempt(step.pod(node="n"))
+    step.server.on("GET", "trainjobs", lambda _: tried.wait(20) and step.ends("Complete")("1"), query="watch")
+    assert step.contract(on_pods=on_pods).fulfil().attempt == 1
+    assert "its pods could not be recorded" in caplog.text
+
+
 def test_a_running_job_is_taken_up(step):
     step.there(attempt=2)
     step.server.on("GET", "trainjobs", lambda _: step.ends("Complete")("2"), query="watch")
