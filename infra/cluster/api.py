@@ -18,7 +18,7 @@ from zoetrope.infra.cluster.errors import (
     ApiRefusedError,
     explain,
 )
-from zoetrope.infra.cluster.jobs import holds, pods_of
+from zoetrope.infra.cluster.jobs import STOP_FIRST, holds, is_held, pods_of
 from zoetrope.infra.cluster.streams import Stop, StreamBrokenError, lines
 from zoetrope.infra.cluster.transport import CONNECT_SECONDS, DEFAULT_PATIENCE, READ_SECONDS, Transport
 from zoetrope.infra.config import StrictModel
@@ -106,6 +106,8 @@ class Cluster(Transport):
         run its pods once more. So the job is suspended first and deleted only when every controller has seen that:
         Trainer by its condition, JobSet's and Kubernetes' own by pods that end. Whoever is stopped while it waits
         leaves a job that holds nothing. It is not deleted in the foreground for the same reason.
+
+        A job that somebody else has deleted, and that a finalizer keeps for this, goes the same way.
         """
         try:
             job = self.patch("trainjobs", name, {"spec": {"suspend": True}})
@@ -117,6 +119,13 @@ class Cluster(Transport):
             time.sleep(SUSPEND_LOOK_SECONDS)
             job = self.get("trainjobs", name) or {}
         self.delete("trainjobs", name)
+        left = self.get("trainjobs", name)
+        if left is not None and is_held(left):
+            others = [each for each in left["metadata"]["finalizers"] if each != STOP_FIRST]
+            try:
+                self.patch("trainjobs", name, {"metadata": {"finalizers": others}})
+            except ZoetropeError as error:  # somebody else did the same
+                log.debug("TrainJob %s: %s", name, error.headline)
 
     def _is_at_rest(self, job: Mapping[str, Any]) -> bool:
         if not holds(job, "Suspended"):

@@ -8,6 +8,10 @@ from typing import Any
 JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
 """Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
 
+STOP_FIRST = "zoetrope/stop-first"
+"""Finalizer of the jobs of a run: whoever deletes one, or the Workflow that owns it, leaves the rest to
+`Cluster.remove_job`, which stops its pods before the job goes."""
+
 
 def pods_of(job: str) -> dict[str, str]:
     """Labels of all pods of jobs called so."""
@@ -24,6 +28,12 @@ def holds(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The condition of this type if it is true."""
     found = condition(thing, kind)
     return found if found and found["status"] == "True" else None
+
+
+def is_held(job: Mapping[str, Any]) -> bool:
+    """Whether a TrainJob was deleted and is there only because nobody has stopped it yet."""
+    meta = job["metadata"]
+    return "deletionTimestamp" in meta and STOP_FIRST in (meta.get("finalizers") or ())
 
 
 def is_terminal(job: Mapping[str, Any]) -> bool:

@@ -6,6 +6,9 @@ the launcher's next attempt adopts the job. Jobs without our labels, or without 
 
 Jobs that have completed or failed hold nothing. They stay for as long as the Workflow is there, so that a retry of
 the run finds what came of them; the owner reference takes them away with it.
+
+A job that was deleted, by whomever or with its Workflow, is kept by its finalizer until it has been stopped here: were
+its pods not stopped first, Trainer might run them once more (see `Cluster.remove_job`).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoetrope.infra.cluster.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
-from zoetrope.infra.cluster.jobs import is_terminal, pods_of
+from zoetrope.infra.cluster.jobs import is_held, is_terminal, pods_of
 from zoetrope.infra.cluster.pods import RUN, RUN_OF_POD, WORKFLOW
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.events import run_folder
@@ -140,8 +143,8 @@ class _Pass:
         """Deletes a job that was left behind and returns the pods that it had; None for one that is left alone."""
         # Read now, not at the begin of the pass: a retry may have revived the run.
         workflow = self.cluster.get("workflows", _workflow_of(job))
-        why = why_over(workflow)
-        if not why or _is_going(job) or (is_terminal(job) and workflow is not None):
+        why = "it was deleted" if is_held(job) else why_over(workflow)
+        if not why or (not is_held(job) and (_is_going(job) or (is_terminal(job) and workflow is not None))):
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
         if not self.dry_run:

@@ -78,12 +78,15 @@ class Handler(BaseHTTPRequestHandler):
         changed = self.api.change(kind, name, **body)
         if kind == "trainjobs" and (body.get("spec") or {}).get("suspend"):
             self.api.suspended(name)
+        meta = changed["metadata"]
+        if meta.get("deletionTimestamp") and meta.get("finalizers") == []:
+            self.api.remove(kind, name)
         return 200, changed
 
     def _delete(self, kind, name, query, body):
         if (kind, name) not in self.api.objects:
             return _not_found(kind, name)
-        if self.api.keep_deleted:
+        if self.api.keep_deleted or self.api.objects[kind, name]["metadata"].get("finalizers"):
             return 200, self.api.change(kind, name, metadata={"deletionTimestamp": now()})
         self.api.remove(kind, name)
         return 200, {"kind": "Status", "status": "Success"}

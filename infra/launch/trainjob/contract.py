@@ -143,7 +143,7 @@ class Contract:
         self._check_whose(found)
         if found["metadata"].get("deletionTimestamp"):
             self.say("waits until the earlier job is gone")
-            self._wait_until_gone(found)
+            self._remove(found)
             return self._make(attempt_of(found) + 1, 0, owner)
         state = JobState(found, self.schedule_timeout)
         over = state.over
@@ -200,7 +200,7 @@ class Contract:
         error = failure.error(self.name, ending.log)
         last = failure.kind is Kind.DELETED or not failure.retryable or restarts >= self.max_restarts
         if last:
-            if not state.over and not state.deleted:
+            if not state.over:
                 self.cluster.remove_job(self.name)
             raise error
         self.say(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")

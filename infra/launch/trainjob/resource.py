@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from zoetrope.infra.cluster.jobs import STOP_FIRST
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement
@@ -32,7 +33,8 @@ class Identity(StrictModel):
         namespace: where it lies, with its runtime.
         labels: of the TrainJob and its pods.
         annotations: of the TrainJob.
-        owner: owner reference, by which Kubernetes deletes the job with its owner; None for none.
+        owner: owner reference, by which Kubernetes deletes the job with its owner, and the reaper stops it before it
+            goes; None for none.
     """
 
     name: str
@@ -87,6 +89,7 @@ def trainjob(
         metadata["labels"][names.QUEUE] = placement.queue
     if identity.owner:
         metadata["ownerReferences"] = [identity.owner]
+        metadata["finalizers"] = [STOP_FIRST]
     return {
         "apiVersion": API_VERSION,
         "kind": "TrainJob",

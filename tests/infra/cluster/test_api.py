@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from zoetrope.infra.cluster import AlreadyExistsError, Cluster, Stop, StreamBrokenError
+from zoetrope.infra.cluster.jobs import STOP_FIRST, is_held
 from zoetrope.infra.errors import ZoetropeError
 
 FORBIDDEN = {"message": 'trainjobs is forbidden: User "u" cannot list resource'}
@@ -78,6 +79,21 @@ def test_a_job_is_deleted_only_when_every_controller_has_seen_that_it_is_suspend
     cluster.remove_job("a")
     assert (seen, api_server.made("DELETE")) == (["Trainer", "Job"], ["a"])
     cluster.remove_job("a")
+
+
+def test_a_job_that_somebody_deleted_is_there_until_it_is_stopped(api_server):
+    cluster = api_server.client()
+    job = named("a")
+    job["metadata"]["finalizers"] = [STOP_FIRST, "example.org/theirs"]
+    cluster.create("trainjobs", job)
+    cluster.delete("trainjobs", "a")
+    assert is_held(cluster.get("trainjobs", "a"))
+    cluster.remove_job("a")
+    left = cluster.get("trainjobs", "a")
+    assert (left["spec"]["suspend"], left["metadata"]["finalizers"]) == (True, ["example.org/theirs"])
+    api_server.change("trainjobs", "a", metadata={"finalizers": [STOP_FIRST]})
+    cluster.remove_job("a")
+    assert cluster.get("trainjobs", "a") is None
 
 
 def test_a_job_that_no_controller_looks_at_is_deleted_in_the_end(api_server, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from zoetrope.infra.cluster.jobs import STOP_FIRST
 from zoetrope.infra.cluster.reaper import reap, why_over
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement
@@ -250,6 +251,19 @@ def test_a_job_whose_pods_are_gone_is_settled_before_its_own_object_is(left_behi
     done = one_pass(left_behind, store)
     assert actions(done) == [("settled", "z1.1")]
     assert open_reservations(store, RUN) == []
+
+
+@pytest.mark.parametrize("condition", ["", "Complete"])
+def test_a_job_that_was_deleted_is_stopped_and_let_go(left_behind, store, make, condition):
+    left_behind.add("workflows", make.workflow("wf", RUN, "Running"))
+    job = make.trainjob("z1", RUN, condition=condition)
+    job["metadata"] |= {"deletionTimestamp": make.stamp(90), "finalizers": [STOP_FIRST]}
+    left_behind.add("trainjobs", job)
+    assert actions(one_pass(left_behind, store, dry_run=True)) == [("deleted", "z1")]
+    done = one_pass(left_behind, store)
+    assert (done.deeds[0].action, done.deeds[0].why) == ("deleted", "it was deleted")
+    assert left_behind.objects["trainjobs"] == {}
+    assert [entry.outcome for entry in collect(store, RUN)] == ["cancelled"]
 
 
 def test_a_job_is_settled_when_its_pods_have_ended_and_not_before(left_behind, store):

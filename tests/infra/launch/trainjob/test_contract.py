@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from zoetrope.infra.cluster.jobs import STOP_FIRST
 from zoetrope.infra.errors import ZoetropeError
 
 FLOW = {"metadata": {"name": "flow"}, "spec": {}, "status": {"phase": "Running"}}
@@ -247,6 +248,22 @@ def test_a_job_that_is_deleted_under_us_is_a_retryable_error(step):
         step.contract().fulfil()
     assert caught.value.retryable
     assert step.ended == [("1", 1, False)]
+
+
+def test_a_job_that_is_deleted_under_us_is_stopped_before_it_goes(step):
+    step.attempt(step.pod())
+    step.server.on("GET", "log", lambda _: step.cluster.delete("trainjobs", step.make.name), query="follow")
+    body = step.body
+
+    def held(attempt, owner):
+        job = body(attempt, owner)
+        job["metadata"]["finalizers"] = [STOP_FIRST]
+        return job
+
+    with pytest.raises(ZoetropeError, match="deleted from outside"):
+        step.contract(make_body=held).fulfil()
+    assert step.ended == [("1", 1, True)]
+    assert step.cluster.get("trainjobs", step.make.name) is None
 
 
 @pytest.mark.parametrize("kind", ["unschedulable", "image"])

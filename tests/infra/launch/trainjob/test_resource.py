@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from torchx.components.dist import torchrun
 from torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount
 
+from zoetrope.infra.cluster.jobs import STOP_FIRST
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement
 from zoetrope.infra.launch.trainjob import names
@@ -124,6 +125,7 @@ def test_where_and_as_whom_it_runs():
     }
     (owner,) = job["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("Workflow", "flow", "u-1", False)
+    assert job["metadata"]["finalizers"] == [STOP_FIRST]
     pod = pod_patch(job)
     assert pod["metadata"]["labels"] == {"zoetrope/run": "r"}
     assert pod["spec"] == {
