@@ -68,10 +68,10 @@ test-images: $(STAMP) ## run each image of images.lock as the cluster does (need
 	@$(BIN)/python -m pytest -m images tests/images
 
 # KUBECONFIG and the variables of docs/cluster-runs.md; E2E_IMAGES=keep takes images.lock as it is
-e2e: $(STAMP) ## what must work on a real cluster, which KUBECONFIG names (about an hour and a half)
+e2e: $(STAMP) ## what must work on a real cluster, which KUBECONFIG names
 	@if [ -z "$$KUBECONFIG" ]; then echo "e2e: not run, KUBECONFIG names no cluster"; exit 0; fi; \
 	if [ "$(E2E_IMAGES)" != keep ]; then $(MAKE) images || exit; fi; \
-	$(BIN)/python -m tests.e2e.install && $(BIN)/python -m pytest -m e2e tests/e2e $(E2E_OPTIONS)
+	$(BIN)/python -m tests.e2e.install && $(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup tests/e2e $(E2E_OPTIONS)
 
 e2e-faults: $(STAMP) ## faults injected into runs on that cluster (hours; goes on where it was stopped)
 	@if [ -z "$$KUBECONFIG" ]; then echo "e2e-faults: not run, KUBECONFIG names no cluster"; exit 0; fi; \

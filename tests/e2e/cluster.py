@@ -287,16 +287,12 @@ def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = "imag
     return Finished(found[1], done.returncode, time.monotonic() - begun)
 
 
-def fan_outs() -> set[str]:
-    """URIs of everything that fan-outs left in the store."""
-    return set(open_store(os.environ["ZOETROPE_STORE"]).list("fanout/"))
-
-
-def forget_fan_outs(known: set[str]) -> None:
-    """Deletes what fan-outs left since then."""
+def forget_fan_outs(jobs: list[dict[str, Any]]) -> None:
+    """Deletes what the pods of data jobs left in the store."""
     store = open_store(os.environ["ZOETROPE_STORE"])
-    for uri in fan_outs() - known:
-        store.delete(uri)
+    for job in jobs:
+        for uri in list(store.list(f"fanout/{job['metadata']['annotations']['zoetrope/digest']}/")):
+            store.delete(uri)
 
 
 def working_set(pod: str) -> float:

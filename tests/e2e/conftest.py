@@ -33,6 +33,8 @@ def _ours(nodeid: str) -> bool:
 @pytest.hookimpl
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Remembers how a test ended."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # the process that started this one writes
+        return
     if not _ours(report.nodeid) or (report.when != "call" and report.passed):
         return
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
