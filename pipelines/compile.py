@@ -75,26 +75,6 @@ def _require_shared_source(recipe: Recipe) -> None:
         )
 
 
-INPUTS = {
-    "data": ("source", "overrides", "budget_usd"),
-    "train": ("dataset", "overrides", "budget_usd", "promote_when_green"),
-    "evaluate": ("checkpoint", "overrides", "budget_usd", "promote_when_green"),
-    "full": ("source", "overrides", "budget_usd", "promote_when_green"),
-}
-"""Pipeline -> its inputs on a cluster."""
-
-
-def input_names(pipeline: str) -> tuple[str, ...]:
-    """Names of the inputs of a pipeline on a cluster.
-
-    Raises:
-        ZoetropeError: there is no such pipeline.
-    """
-    if pipeline not in INPUTS:
-        raise ZoetropeError(f"unknown pipeline {pipeline!r}", f"pipelines: {', '.join(INPUTS)}")
-    return INPUTS[pipeline]
-
-
 Compile = Callable[[str, str, Path], None]
 """`compile(pipeline, recipe, path)`."""
 

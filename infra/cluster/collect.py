@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from zoetrope.infra.cluster.jobs import is_terminal, pods_of
-from zoetrope.infra.cluster.pods import (
-    ATTEMPT,
-    GPU_KIND,
-    MANAGED_BY,
-    RUN,
-    RUN_OF_POD,
-    STEP,
-    WORKFLOW,
-    WORKFLOW_OF_POD,
-    pod_facts,
-)
+from zoetrope.infra.cluster.jobs import ATTEMPT, GPU_KIND, MANAGED_BY, RUN, STEP, WORKFLOW, is_terminal, pods_of
+from zoetrope.infra.cluster.pods import RUN_OF_POD, WORKFLOW_OF_POD, pod_facts
 from zoetrope.infra.ledger import PodLedger
 from zoetrope.infra.ledger.budget import open_reservations, settle
 from zoetrope.infra.ledger.events import Event

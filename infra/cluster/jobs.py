@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RUN, STEP, ATTEMPT = "zoetrope/run", "zoetrope/step", "zoetrope/attempt"
+"""Labels of our TrainJobs."""
+WORKFLOW, GPU_KIND = "zoetrope/workflow", "zoetrope/gpu-kind"
+"""Annotations of our TrainJobs: name of the Argo Workflow of the run; kind of GPU as in the price sheets."""
 JOB_OF_POD = "jobset.sigs.k8s.io/jobset-name"
 """Label of the pods of a TrainJob; the JobSet has the TrainJob's name."""
 

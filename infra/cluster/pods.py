@@ -10,21 +10,14 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from zoetrope.infra.cluster.jobs import JOB_OF_POD
+from zoetrope.infra.cluster.jobs import ATTEMPT, GPU_KIND, JOB_OF_POD, STEP
 from zoetrope.infra.ledger import PodFacts, Resources
 from zoetrope.infra.ledger.chain import Outcome
 
 RUN_OF_POD = "pipeline/runid"
 """Label that KFP sets on each pod of a run, and on the run's Workflow."""
 NODE_NAME = "workflows.argoproj.io/node-name"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-RUN, STEP, ATTEMPT = "zoetrope/run", "zoetrope/step", "zoetrope/attempt"
-"""Labels of our TrainJobs."""
-WORKFLOW = "zoetrope/workflow"
-"""Annotation of our TrainJobs: name of the Argo Workflow of the run."""
 WORKFLOW_OF_POD = "workflows.argoproj.io/workflow"
-GPU_KIND = "zoetrope/gpu-kind"
-"""Annotation of a TrainJob or a pod: kind of GPU as in the price sheets."""
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 GPU_PRODUCT = "nvidia.com/gpu.product"
 REASON_LENGTH = 500

@@ -20,8 +20,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoetrope.infra.cluster.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
-from zoetrope.infra.cluster.jobs import is_held, is_terminal, pods_of
-from zoetrope.infra.cluster.pods import RUN, RUN_OF_POD, WORKFLOW
+from zoetrope.infra.cluster.jobs import RUN, WORKFLOW, is_held, is_terminal, pods_of
+from zoetrope.infra.cluster.pods import RUN_OF_POD
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.events import run_folder
 from zoetrope.infra.ledger.open_runs import forget_open_run, list_open_runs, note_open_run

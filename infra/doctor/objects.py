@@ -11,8 +11,10 @@ SERVICE_ACCOUNTS = ("zoetrope-job",)  # beside the steps' own, which an option m
 SETTINGS: Mapping[str, tuple[str, ...]] = {"zoetrope-settings": ("ZOETROPE_STORE", "ZOETROPE_TRACKING_URI")}
 SECRETS: Mapping[str, tuple[str, ...]] = {
     "zoetrope-store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-    "zoetrope-mlflow": ("POSTGRES_PASSWORD", "MLFLOW_BACKEND_STORE_URI"),
+    "zoetrope-mlflow": ("MLFLOW_BACKEND_STORE_URI",),
 }
+DATABASE, DATABASE_KEY = "zoetrope-postgresql", "POSTGRES_PASSWORD"
+"""With the database of our own manifests the secret of MLflow holds this as well."""
 RUNTIMES = ("zoetrope-torch-cpu", "zoetrope-plain")
 
 
@@ -39,7 +41,13 @@ def settings(ground: Ground) -> Iterator[Finding]:
 
 def secrets(ground: Ground) -> Iterator[Finding]:
     """The secrets, by the names of their keys."""
-    yield from _keys(ground, "secrets", "secrets", SECRETS)
+    wanted = dict(SECRETS)
+    try:
+        if ground.kubernetes.get(f"/apis/apps/v1/namespaces/{ground.namespace}/statefulsets/{DATABASE}") is not None:
+            wanted["zoetrope-mlflow"] += (DATABASE_KEY,)
+    except NotAllowedError as error:
+        yield unknown("secrets", f"whether {DATABASE} is here: {error.headline}")
+    yield from _keys(ground, "secrets", "secrets", wanted)
 
 
 def _keys(ground: Ground, check: str, kind: str, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zoetrope.infra.cluster.jobs import ATTEMPT, GPU_KIND, MANAGED_BY, RUN, STEP, WORKFLOW
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.local import interruptible, run_local
 from zoetrope.infra.launch.trainjob import names
@@ -127,9 +128,9 @@ class _ClusterJob:
     def labels(self) -> dict[str, str]:
         """Whose the job is."""
         return {
-            names.MANAGED_BY: names.ZOETROPE,
-            names.RUN: names.label_value(self.context.run_id),
-            names.STEP: names.label_value(self.context.step),
+            MANAGED_BY: names.ZOETROPE,
+            RUN: names.label_value(self.context.run_id),
+            STEP: names.label_value(self.context.step),
         }
 
     def say(self, text: str) -> None:
@@ -168,10 +169,10 @@ class _ClusterJob:
         context, settings = self.context, self.settings
         handed_on = {key: value for key, value in settings.environment().items() if key not in _OF_THIS_POD}
         told = {"ZOETROPE_RUN_ID": context.run_id, "ZOETROPE_JOB": self.name, "ZOETROPE_ATTEMPT": str(attempt)}
-        labels = {**self.labels, names.ATTEMPT: str(attempt)}
-        annotations = {names.WORKFLOW: settings.workflow, names.DIGEST: self.digest, names.STORE: context.store.root}
+        labels = {**self.labels, ATTEMPT: str(attempt)}
+        annotations = {WORKFLOW: settings.workflow, names.DIGEST: self.digest, names.STORE: context.store.root}
         if self.placement.gpu_kind:
-            annotations[names.GPU_KIND] = self.placement.gpu_kind
+            annotations[GPU_KIND] = self.placement.gpu_kind
         identity = Identity(
             name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
         )

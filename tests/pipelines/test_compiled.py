@@ -8,7 +8,7 @@ import yaml
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.images.lock import ImagesLock, read_images
-from zoetrope.pipelines.compile import COMPILED, check_all, compile_all, compile_cluster, for_cluster, input_names
+from zoetrope.pipelines.compile import COMPILED, check_all, compile_all, compile_cluster, for_cluster
 from zoetrope.pipelines.recipe_file import recipe_names
 from zoetrope.pipelines.resolve_component import resolve
 from zoetrope.pipelines.step_table import PIPELINES, STEPS, UNCACHED
@@ -69,10 +69,16 @@ def test_launchers_ask_for_nothing_themselves_and_pass_their_settings_on() -> No
 
 
 def test_the_form_has_few_described_inputs() -> None:
+    expected = {
+        "data": ["budget_usd", "overrides", "source"],
+        "train": ["budget_usd", "dataset", "overrides", "promote_when_green"],
+        "evaluate": ["budget_usd", "checkpoint", "overrides", "promote_when_green"],
+        "full": ["budget_usd", "overrides", "promote_when_green", "source"],
+    }
     for pipeline in PIPELINES:
         spec = next(yaml.safe_load_all((CLUSTER / f"nano-{pipeline}.yaml").read_text()))
         inputs = spec["root"]["inputDefinitions"]["parameters"]
-        assert tuple(inputs) == tuple(sorted(input_names(pipeline)))
+        assert sorted(inputs) == expected[pipeline]
         assert all(len(each["description"]) > 20 for each in inputs.values())
 
 

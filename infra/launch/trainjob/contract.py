@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from zoetrope.infra.cluster import AlreadyExistsError, Cluster
-from zoetrope.infra.cluster.jobs import JOB_OF_POD, pods_of
+from zoetrope.infra.cluster.jobs import ATTEMPT, JOB_OF_POD, MANAGED_BY, RUN, STEP, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
@@ -169,12 +169,12 @@ class Contract:
 
     def _check_whose(self, found: Mapping[str, Any]) -> None:
         labels = found["metadata"].get("labels") or {}
-        if labels.get(names.MANAGED_BY) != names.ZOETROPE or not labels.get(names.RUN):
+        if labels.get(MANAGED_BY) != names.ZOETROPE or not labels.get(RUN):
             raise ZoetropeError(
                 f"TrainJob {self.name}: there is a job of this name that zoetrope did not make",
                 f"rename it, or `kubectl delete trainjob {self.name}`",
             )
-        for label in (names.RUN, names.STEP):
+        for label in (RUN, STEP):
             if labels.get(label) != self.labels[label]:
                 what = label.rpartition("/")[2]
                 raise ZoetropeError(
@@ -281,7 +281,7 @@ class Contract:
 
 def attempt_of(job: Mapping[str, Any]) -> int:
     """Number of the attempt, from the job's label."""
-    text = (job["metadata"].get("labels") or {}).get(names.ATTEMPT, "1")
+    text = (job["metadata"].get("labels") or {}).get(ATTEMPT, "1")
     return int(text) if text.isdigit() else 1
 
 

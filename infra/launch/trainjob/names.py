@@ -12,10 +12,8 @@ LONGEST_NAME = 40
 """Pods append `-node-0-0-xxxxx` and must stay within 63 characters."""
 LONGEST_LABEL = 63
 
-MANAGED_BY, ZOETROPE = "app.kubernetes.io/managed-by", "zoetrope"
-RUN, STEP, ATTEMPT = "zoetrope/run", "zoetrope/step", "zoetrope/attempt"
-WORKFLOW, DIGEST, STORE = "zoetrope/workflow", "zoetrope/digest", "zoetrope/store"
-RESTARTS, GPU_KIND = "zoetrope/restarts", "zoetrope/gpu-kind"
+ZOETROPE = "zoetrope"
+DIGEST, STORE, RESTARTS = "zoetrope/digest", "zoetrope/store", "zoetrope/restarts"
 ROLE, APP, CANCELLED, RETRIES = "zoetrope/role", "zoetrope/app", "zoetrope/cancelled", "zoetrope/max-retries"
 
 NODE = "node"

@@ -14,7 +14,7 @@ from torchx.schedulers.api import DescribeAppResponse, ListAppResponse, Schedule
 from torchx.specs import AppDef, AppDryRunInfo, AppState, ReplicaStatus, Role, RoleStatus, runopts
 
 from zoetrope.infra.cluster import Cluster, Stop
-from zoetrope.infra.cluster.jobs import condition, holds, is_terminal, pods_of
+from zoetrope.infra.cluster.jobs import MANAGED_BY, condition, holds, is_terminal, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement, cores
 from zoetrope.infra.launch.trainjob import names
@@ -111,7 +111,7 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
         identity = Identity(
             name=cfg.job_name or names.unique_name(app.name),
             namespace=cluster.namespace,
-            labels={names.MANAGED_BY: TORCHX, "torchx/app": names.label_value(app.name)},
+            labels={MANAGED_BY: TORCHX, "torchx/app": names.label_value(app.name)},
             annotations={SESSION: self.session_name, **{f"torchx/{k}": str(v) for k, v in app.metadata.items()}},
             owner=_owner(cluster, cfg.owner),
         )

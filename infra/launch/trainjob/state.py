@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoetrope.infra.cluster.jobs import condition, holds
+from zoetrope.infra.cluster.jobs import ATTEMPT, condition, holds
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
 from zoetrope.infra.launch.trainjob.pods import (
@@ -189,5 +189,5 @@ def belongs(pod: Pod, job: Mapping[str, Any]) -> bool:
     """Whether the pod is of this job, and not of an earlier one of the same name."""
     made, begun = pod["metadata"].get("creationTimestamp") or "", job["metadata"]["creationTimestamp"]
     labels, wanted = pod["metadata"].get("labels") or {}, job["metadata"].get("labels") or {}
-    attempt = wanted.get(names.ATTEMPT)
-    return made >= begun and (attempt is None or labels.get(names.ATTEMPT) in (None, attempt))
+    attempt = wanted.get(ATTEMPT)
+    return made >= begun and (attempt is None or labels.get(ATTEMPT) in (None, attempt))

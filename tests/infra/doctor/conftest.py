@@ -59,9 +59,7 @@ def healthy() -> dict[str, Any]:
         f"{NAMESPACE}/secrets/zoetrope-store": {
             "data": {"AWS_ACCESS_KEY_ID": "aHVudGVyMg==", "AWS_SECRET_ACCESS_KEY": "aHVudGVyMg=="}
         },
-        f"{NAMESPACE}/secrets/zoetrope-mlflow": {
-            "data": {"POSTGRES_PASSWORD": "aHVudGVyMg==", "MLFLOW_BACKEND_STORE_URI": "aHVudGVyMg=="}
-        },
+        f"{NAMESPACE}/secrets/zoetrope-mlflow": {"data": {"MLFLOW_BACKEND_STORE_URI": "aHVudGVyMg=="}},
         RUNTIMES: named("zoetrope-torch-cpu", "zoetrope-plain"),
         f"{NAMESPACE}/resourcequotas": {
             "items": [

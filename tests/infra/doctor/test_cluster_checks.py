@@ -110,6 +110,8 @@ LATER: list[tuple[str, Callable[[Any], None], str]] = [
     ("secrets", drop(f"{NAMESPACE}/secrets/zoetrope-store"), "there is no secret zoetrope-store"),
     ("secrets", put(f"{NAMESPACE}/secrets/zoetrope-store", {"data": {"AWS_ACCESS_KEY_ID": ""}}),
      "zoetrope-store: the key AWS_SECRET_ACCESS_KEY is missing"),
+    ("secrets", put("/apis/apps/v1/namespaces/runs/statefulsets/zoetrope-postgresql", {"metadata": {}}),
+     "zoetrope-mlflow: the key POSTGRES_PASSWORD is missing"),
     ("nodes", put("/api/v1/nodes", {"items": [{"status": {"allocatable": {"cpu": "1", "memory": "32Gi"}}}]}),
      "no node has room for a pod of stage_1: 2 cpu, 4 GB of memory"),
     ("mlflow", drop(f"{NAMESPACE}/services/zoetrope-mlflow:5000/proxy/health"), "there is no service zoetrope-mlflow"),
