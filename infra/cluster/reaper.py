@@ -143,8 +143,10 @@ class _Pass:
         """Deletes a job that was left behind and returns the pods that it had; None for one that is left alone."""
         # Read now, not at the begin of the pass: a retry may have revived the run.
         workflow = self.cluster.get("workflows", _workflow_of(job))
-        why = "it was deleted" if is_held(job) else why_over(workflow)
-        if not why or (not is_held(job) and (_is_going(job) or (is_terminal(job) and workflow is not None))):
+        held = is_held(job)
+        why = "it was deleted" if held else why_over(workflow)
+        stays = _is_going(job) or (is_terminal(job) and workflow is not None)
+        if not why or (stays and not held):
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
         if not self.dry_run:

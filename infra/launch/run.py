@@ -174,7 +174,12 @@ class _ClusterJob:
         if self.placement.gpu_kind:
             annotations[GPU_KIND] = self.placement.gpu_kind
         identity = Identity(
-            name=self.name, namespace=settings.namespace, labels=labels, annotations=annotations, owner=owner
+            name=self.name,
+            namespace=settings.namespace,
+            labels=labels,
+            annotations=annotations,
+            owner=owner,
+            stop_first=owner is not None,
         )
         environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment()}
         return trainjob(self.app, self.placement, identity, environment)

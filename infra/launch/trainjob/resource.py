@@ -33,8 +33,8 @@ class Identity(StrictModel):
         namespace: where it lies, with its runtime.
         labels: of the TrainJob and its pods.
         annotations: of the TrainJob.
-        owner: owner reference, by which Kubernetes deletes the job with its owner, and the reaper stops it before it
-            goes; None for none.
+        owner: owner reference, by which Kubernetes deletes the job with its owner; None for none.
+        stop_first: whether a deleted job stays until `Cluster.remove_job` has stopped its pods; needs a reaper.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Identity(StrictModel):
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     owner: dict[str, Any] | None = None
+    stop_first: bool = False
 
 
 def trainjob(
@@ -89,6 +90,7 @@ def trainjob(
         metadata["labels"][names.QUEUE] = placement.queue
     if identity.owner:
         metadata["ownerReferences"] = [identity.owner]
+    if identity.stop_first:
         metadata["finalizers"] = [STOP_FIRST]
     return {
         "apiVersion": API_VERSION,

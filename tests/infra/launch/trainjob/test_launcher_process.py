@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from zoetrope.infra.cluster.jobs import STOP_FIRST
+
 FLOW = {"metadata": {"name": "flow"}, "spec": {}, "status": {"phase": "Running"}}
 
 LAUNCHER = """
@@ -74,6 +76,7 @@ def test_the_death_of_the_launcher_alone_leaves_the_job_to_the_next(api_server, 
     body = api_server.objects["trainjobs", job[0]]
     assert body["spec"]["trainer"]["image"] == "registry/train@sha256:1"
     assert body["metadata"]["labels"]["zoetrope/run"] == "run-1"
+    assert body["metadata"]["finalizers"] == [STOP_FIRST]
     variables = {each["name"]: each.get("value") for each in body["spec"]["trainer"]["env"]}
     assert variables["ZOETROPE_JOB"] == job[0]
     assert variables["ZOETROPE_RUN_ID"] == "run-1"

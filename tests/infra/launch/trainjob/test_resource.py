@@ -117,7 +117,8 @@ def test_where_and_as_whom_it_runs():
         affinity={"nodeAffinity": {}}, runtime="mine",
     )  # fmt: skip
     flow = {"metadata": {"name": "flow", "uid": "u-1"}}
-    job = check(trainjob(app("x"), placement, IDENTITY.model_copy(update={"owner": owner_reference(flow)})))
+    identity = IDENTITY.model_copy(update={"owner": owner_reference(flow)})
+    job = check(trainjob(app("x"), placement, identity))
     assert job["spec"]["runtimeRef"] == {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "mine"}
     assert job["spec"]["trainer"]["resourcesPerNode"] == {
         "requests": {"cpu": "100m", "memory": "16000M"},
@@ -125,7 +126,9 @@ def test_where_and_as_whom_it_runs():
     }
     (owner,) = job["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("Workflow", "flow", "u-1", False)
-    assert job["metadata"]["finalizers"] == [STOP_FIRST]
+    assert "finalizers" not in job["metadata"]
+    held = check(trainjob(app("x"), placement, identity.model_copy(update={"stop_first": True})))
+    assert held["metadata"]["finalizers"] == [STOP_FIRST]
     pod = pod_patch(job)
     assert pod["metadata"]["labels"] == {"zoetrope/run": "r"}
     assert pod["spec"] == {
