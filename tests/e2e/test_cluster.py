@@ -199,6 +199,7 @@ def test_any_number_of_data_workers_makes_the_same_dataset(record_property: Note
     footage += ["encode.clips_per_unit=1"]
     for number in WORKERS:
         sets = [f"{step}.workers={number}" for step in ("ingest", "curate", "encode")]
+        sets += [f"resources.encode={{cpu: 2, memory_gb: {max(4, number)}}}"]  # all pods together; each holds PyTorch
         run = e2e.submitted("tests/recipes/tiny.yaml", *footage, *sets, pipeline="data", lock=IMAGES)
         assert run.exit_code == 0, f"{number} workers: run {run.run_id}"
         jobs = items("trainjobs", f"zoetrope/run={run.run_id}")
