@@ -35,6 +35,9 @@ def mlflow_down(number: int, runs: list[Run]) -> list[Seen]:
     late = wait("stage_1 is known to MLflow", lambda: run.shelf.steps()["stage_1"]["mlflow_run"], 120)
     if not _metrics(late):
         wrong.append(f"MLflow's run {late} has no metric of stage_1")
+    status = (run.shelf.record() or {}).get("status")
+    if status != "FINISHED":
+        wrong.append(f"the run record says {status}")
     return [Seen(f"training ends well, promote {EXIT_LATER}, retry promotes, metrics arrive late", wrong)]
 
 
