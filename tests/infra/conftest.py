@@ -134,8 +134,13 @@ class ApiServer:
                         self.remove("pods", pod)
 
     def suspended(self, name):
-        """What the controllers do about a suspended TrainJob; a test may replace it."""
+        """What the controllers do about a suspended TrainJob, its pods end; a test may replace it."""
         self.condition(name, "Suspended", reason="TrainJobSuspended")
+        with self._changed:
+            for kind, pod in list(self.objects):
+                labels = self.objects[kind, pod]["metadata"].get("labels", {})
+                if kind == "pods" and labels.get("jobset.sigs.k8s.io/jobset-name") == name:
+                    self.change(kind, pod, metadata={"deletionTimestamp": now()})
 
     def write(self, pod, *lines):
         """Appends lines to a pod's log."""
