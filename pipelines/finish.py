@@ -9,7 +9,7 @@ from typing import Any
 from zoetrope.infra.links import address
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.closing import close_run
-from zoetrope.infra.steps.outputs import DOCUMENT, STYLE, Artifact
+from zoetrope.infra.steps.outputs import DOCUMENT, STYLE, Artifact, write_file
 
 
 def finish(state: str, message: str, settings: Settings, page: Artifact) -> None:
@@ -23,9 +23,7 @@ def finish(state: str, message: str, settings: Settings, page: Artifact) -> None
         page: KFP's HTML artifact.
     """
     record, link = close_run(settings, message, "KILLED" if state.upper().startswith("CANCEL") else "FAILED")
-    path = Path(page.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(record, link), encoding="utf-8")
+    write_file(Path(page.path), _page(record, link).encode())
     page.metadata["schema"] = "zoetrope.page.v1"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from zoetrope.infra.cluster.jobs import ATTEMPT, GPU_KIND, MANAGED_BY, RUN, STEP, WORKFLOW, is_terminal, pods_of
+from zoetrope.infra.cluster.jobs import (
+    ATTEMPT,
+    GPU_KIND,
+    MANAGED_BY,
+    RUN,
+    STEP,
+    WORKFLOW,
+    attempt_of,
+    is_terminal,
+    pods_of,
+)
 from zoetrope.infra.cluster.pods import RUN_OF_POD, WORKFLOW_OF_POD, pod_facts
 from zoetrope.infra.ledger import PodLedger
 from zoetrope.infra.ledger.budget import open_reservations, settle
@@ -190,11 +200,6 @@ def collect_this_run(settings: Settings, cluster: Cluster | None = None) -> Coll
     jobs = cluster.list("trainjobs", {**OURS, RUN: settings.run_id})
     settle_run(store, settings.run_id, jobs, ended=True, price_sheet=settings.price_sheet)
     return collected
-
-
-def attempt_of(job: Mapping[str, Any]) -> int:
-    """Number of the try, from the job's label."""
-    return int(job["metadata"].get("labels", {}).get(ATTEMPT, "1"))
 
 
 @dataclass(frozen=True)

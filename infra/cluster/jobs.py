@@ -35,6 +35,12 @@ def holds(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     return found if found and found["status"] == "True" else None
 
 
+def attempt_of(job: Mapping[str, Any]) -> int:
+    """Number of the attempt, from the job's label."""
+    text = (job["metadata"].get("labels") or {}).get(ATTEMPT, "1")
+    return int(text) if text.isdigit() else 1
+
+
 def is_held(job: Mapping[str, Any]) -> bool:
     """Whether a TrainJob was deleted and is there only because nobody has stopped it yet."""
     meta = job["metadata"]

@@ -47,9 +47,8 @@ def close_run(settings: Settings, message: str = "", unfinished: str = "FAILED")
     return record, str(published.get("url", ""))
 
 
-def close_after_retry(settings: Settings, step: str) -> None:
+def close_after_retry(settings: Settings, shelf: RunShelf, step: str) -> None:
     """After a step: closes the run again where it was closed before and this was its last step."""
-    shelf = RunShelf(open_store(settings.store), settings.run_id)
     plan = shelf.plan()
     if plan is not None and plan.steps and plan.steps[-1] == step and shelf.record() is not None:
         close_run(settings)

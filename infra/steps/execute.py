@@ -105,7 +105,7 @@ def execute(
     reference = put_json(store, record)
     links = cluster.finished(context, record, str(reference)) if cluster is not None else {}
     if cluster is not None:
-        close_after_retry(settings, step)
+        close_after_retry(settings, cluster.shelf, step)
     if outputs is not None:
         outputs.write(step, result, links)
     context.event(

@@ -47,23 +47,24 @@ class Outputs:
         task of which every file is there.
         """
         if self.page is not None and self.page.path:
-            _write(Path(self.page.path), render(step, result, links).encode())
+            write_file(Path(self.page.path), render(step, result, links).encode())
             self.page.metadata["schema"] = "zoetrope.page.v1"
         if self.metrics is not None:
             metrics = {name: float(value) for name, value in sorted(result.metrics.items())}
             for name, value in metrics.items():
                 self.metrics.log_metric(name, value)
             if self.metrics.path:
-                _write(Path(self.metrics.path), json.dumps(metrics).encode())
+                write_file(Path(self.metrics.path), json.dumps(metrics).encode())
         if self.files is not None and self.files.path:
             folder = Path(self.files.path)
             folder.mkdir(parents=True, exist_ok=True)
             for name, data in result.files.items():
-                _write(folder / name, data)
+                write_file(folder / name, data)
             self.files.metadata["schema"] = "zoetrope.files.v1"
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Writes an output of KFP, whose folder need not be there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoetrope.infra.cluster.jobs import pods_of
+from zoetrope.infra.cluster.jobs import attempt_of, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cluster.tasks import EXECUTOR, TaskPlace, plain
 
@@ -44,10 +44,9 @@ def step_pods(cluster: Any, run_id: str, place: TaskPlace) -> list[PodLog]:
     jobs = sorted(cluster.list("trainjobs", {"zoetrope/run": run_id, "zoetrope/step": place.step}), key=_created)
     for job in jobs:
         name = str(job["metadata"]["name"])
-        attempt = job["metadata"].get("labels", {}).get("zoetrope/attempt", "1")
         for pod in sorted(cluster.pods(pods_of(name)), key=_created):
             index = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-completion-index", "0")
-            found.append(_pod(pod, NODE, f"{place.step}, job {name} attempt {attempt}, node {index}"))
+            found.append(_pod(pod, NODE, f"{place.step}, job {name} attempt {attempt_of(job)}, node {index}"))
     return found
 
 

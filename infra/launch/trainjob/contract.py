@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from zoetrope.infra.cluster import AlreadyExistsError, Cluster
-from zoetrope.infra.cluster.jobs import ATTEMPT, JOB_OF_POD, MANAGED_BY, RUN, STEP, pods_of
+from zoetrope.infra.cluster.jobs import JOB_OF_POD, MANAGED_BY, RUN, STEP, attempt_of, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
@@ -277,12 +277,6 @@ class Contract:
             queued_seconds=round(state.queued_seconds(now), 3),
             running_seconds=round(state.running_seconds(now), 3),
         )
-
-
-def attempt_of(job: Mapping[str, Any]) -> int:
-    """Number of the attempt, from the job's label."""
-    text = (job["metadata"].get("labels") or {}).get(ATTEMPT, "1")
-    return int(text) if text.isdigit() else 1
 
 
 def _restarts(job: Mapping[str, Any]) -> int:
