@@ -3,7 +3,7 @@
 `python -m tests.e2e.faults [--case NAME] [--repeats 5] [--redo] [--table]`, after `python -m tests.e2e.install`.
 Results are kept in .e2e/faults, and what has its repetitions is skipped, so it goes on where it was stopped.
 
-DATASET     tag of the dataset version that the runs start from (default tiny-v1)
+DATASET     tag of the dataset version that the runs start from (default tiny-v1; an empty registry gets it)
 DATASET_REMOTE   git URL of the data registry, as this machine reaches it
 API_STOP, API_START   commands that stop and start the cluster's API server; without them that case is not run
 """

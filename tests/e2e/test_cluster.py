@@ -123,6 +123,21 @@ def local_digest() -> str:
     raise AssertionError(f"no run of nano in {store} made a dataset")
 
 
+@apart
+def test_a_dataset_version_of_a_run_is_resolved_by_the_next(record_property: Note) -> None:
+    known = e2e.version(IMAGES)
+    given = ["--pipeline", "train", "--dataset", known["tag"], "--images", IMAGES, "--json", "--experiment", "e2e"]
+    run_id = json.loads(zoetrope("submit", e2e.RECIPE, *given).stdout)["run"]
+    record_property("run", run_id)
+    try:
+        plan = e2e.wait("the run is resolved", Finished(run_id).shelf.plan, 240)
+        record_property("dataset", plan.dataset)
+        assert (plan.dataset["tag"], plan.dataset["digest"]) == (known["tag"], known["digest"])
+        assert plan.dataset["revision"].startswith(known["revision"])
+    finally:
+        zoetrope("runs", "cancel", run_id)
+
+
 def torchx(*arguments: str) -> str:
     """Both streams of one call."""
     command = [str(Path(sys.executable).parent / "torchx"), *arguments]
