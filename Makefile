@@ -71,7 +71,7 @@ test-images: $(STAMP) ## run each image of images.lock as the cluster does (need
 e2e: $(STAMP) ## what must work on a real cluster, which KUBECONFIG names
 	@if [ -z "$$KUBECONFIG" ]; then echo "e2e: not run, KUBECONFIG names no cluster"; exit 0; fi; \
 	if [ "$(E2E_IMAGES)" != keep ]; then $(MAKE) images || exit; fi; \
-	$(BIN)/python -m tests.e2e.install && $(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup tests/e2e $(E2E_OPTIONS)
+	$(BIN)/python -m tests.e2e.install && $(BIN)/python -m pytest -m e2e -n 2 --dist loadfile tests/e2e $(E2E_OPTIONS)
 
 e2e-faults: $(STAMP) ## faults injected into runs on that cluster (hours; goes on where it was stopped)
 	@if [ -z "$$KUBECONFIG" ]; then echo "e2e-faults: not run, KUBECONFIG names no cluster"; exit 0; fi; \

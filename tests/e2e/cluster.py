@@ -30,6 +30,7 @@ from zoetrope.pipelines.cluster.client import Kubeflow
 
 # DATASET_REMOTE: git URL of the data registry, as this machine reaches it.
 NAMESPACE = os.environ.get("NAMESPACE", "kubeflow")
+IMAGES = os.environ.get("IMAGES_LOCK", "images.lock")
 RECIPE = str(Path(__file__).parents[1] / "recipes" / "faults.yaml")
 ENDED = ("Succeeded", "Failed", "Error")
 
@@ -99,10 +100,10 @@ def versions() -> dict[str, dict[str, str]]:
 
 
 @cache
-def version(lock: str) -> dict[str, str]:
+def version() -> dict[str, str]:
     """The dataset version that DATASET names; a registry that has none gets one from a run of the data pipeline."""
     if not versions():
-        adopt(submitted("tests/recipes/tiny.yaml", pipeline="data", lock=lock).run_id)
+        adopt(submitted("tests/recipes/tiny.yaml", pipeline="data").run_id)
     return versions()[os.environ.get("DATASET", "tiny-v1")]
 
 
@@ -112,24 +113,24 @@ def adopt(run_id: str) -> None:
         zoetrope("data", "adopt", run_id, "--remote", os.environ["DATASET_REMOTE"], "--push", "--store", scratch)
 
 
-def dataset(lock: str) -> str:
+def dataset() -> str:
     """A reference to the data that all runs train on, different each time, so that KFP's cache answers nothing.
 
     The manifest's place is part of the cache key, its content is what counts for the result.
     """
     store = open_store(os.environ["ZOETROPE_STORE"])
-    data = get_bytes(store, version(lock)["reference"])
+    data = get_bytes(store, version()["reference"])
     return str(Reference(store.put_bytes(f"faults/{uuid.uuid4().hex}.json", data), digest_bytes(data)))
 
 
-def submit(overrides: tuple[str, ...], lock: str) -> str:
+def submit(overrides: tuple[str, ...], lock: str = IMAGES) -> str:
     """As a user does; the run id."""
     sets = [text for each in overrides for text in ("--set", each)]
-    given = ["--pipeline", "train", "--dataset", dataset(lock), "--images", lock, "--json", "--experiment", "faults"]
+    given = ["--pipeline", "train", "--dataset", dataset(), "--images", lock, "--json", "--experiment", "faults"]
     return str(json.loads(zoetrope("submit", RECIPE, *given, *sets).stdout)["run"])
 
 
-def submit_unchecked(overrides: tuple[str, ...], lock: str) -> str:
+def submit_unchecked(overrides: tuple[str, ...], lock: str = IMAGES) -> str:
     """Without the checks that would refuse it."""
     from zoetrope.infra.images.lock import read_images
     from zoetrope.pipelines.cluster import submission
@@ -139,7 +140,7 @@ def submit_unchecked(overrides: tuple[str, ...], lock: str) -> str:
         path = Path(scratch) / "train.yaml"
         compile_cluster("train", RECIPE, overrides, read_images(Path(lock)), path)
         package = submission.Package.read(path, "")
-        given = {"overrides": "\n".join(overrides), "dataset": dataset(lock)}
+        given = {"overrides": "\n".join(overrides), "dataset": dataset()}
         planned = submission.Submission(
             package, submission.arguments(package, given), "faults", package.version, "zoetrope-runner"
         )
@@ -160,7 +161,7 @@ class Run:
         pods: uid -> every pod that was ever seen on a node, of the jobs and of the steps.
     """
 
-    def __init__(self, *overrides: str, checked: bool = True, lock: str = "images.lock") -> None:
+    def __init__(self, *overrides: str, checked: bool = True, lock: str = IMAGES) -> None:
         self.run_id = submit(overrides, lock) if checked else submit_unchecked(overrides, lock)
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
@@ -289,7 +290,7 @@ class Finished:
         return str(get_json(self.shelf.store, self.shelf.steps()[step]["record"])["run_id"])
 
 
-def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = "images.lock") -> Finished:
+def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = IMAGES) -> Finished:
     """`zoetrope submit --wait`."""
     given = [text for each in sets for text in ("--set", each)]
     begun = time.monotonic()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from torchx.schedulers.api import DescribeAppResponse, ListAppResponse, Scheduler, Stream, StructuredOpts
@@ -209,8 +212,17 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
 
 def create_scheduler(session_name: str, **parameters: Any) -> TrainJobScheduler:
     """TorchX's way to make the scheduler; TORCHX_CONTEXT and TORCHX_NAMESPACE of the environment are parameters."""
+    if Path(sys.argv[0]).name == "torchx":  # prints its own errors in one line, those of schedulers with a traceback
+        sys.excepthook = _say
     given = {name: str(parameters.get(name) or "") for name in ("context", "namespace")}
     return TrainJobScheduler(session_name, cluster=parameters.get("cluster"), **given)
+
+
+def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, ZoetropeError):
+        print(f"torchx: {error}", file=sys.stderr)  # noqa: T201
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def state_of(job: Mapping[str, Any], pods: Iterable[Pod]) -> AppState:

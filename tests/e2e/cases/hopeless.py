@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.cases.common import Seen, start, told
-from tests.e2e.cluster import RECIPE, Run, wait, zoetrope
+from tests.e2e.cluster import IMAGES, RECIPE, Run, wait, zoetrope
 
 TOLD_SECONDS = 120.0
 NO_SUCH_DIGEST, NO_SUCH_DEVICE = "e" * 64, "zoetrope.test/none"
@@ -31,7 +31,7 @@ def out_of_memory(number: int, runs: list[Run]) -> list[Seen]:
 def image_that_does_not_exist(number: int, runs: list[Run]) -> list[Seen]:
     """The job's image is not in the registry; submit's own check would refuse it, so it is left out."""
     lock = Path(".e2e") / "no-such-image.lock"
-    text = Path("images.lock").read_text()
+    text = Path(IMAGES).read_text()
     lock.parent.mkdir(exist_ok=True)
     lock.write_text(re.sub(r"(?m)^(train = .*@sha256:)[0-9a-f]{64}", lambda found: found[1] + NO_SUCH_DIGEST, text))
     given = ["--dataset", "tiny-v1", "--images", str(lock)]

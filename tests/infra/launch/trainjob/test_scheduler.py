@@ -1,6 +1,9 @@
 """The TorchX scheduler as TorchX uses it."""
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +40,15 @@ def test_the_entry_point_makes_the_scheduler():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, _, name = project["entry-points"]["torchx.schedulers"]["trainjob"].partition(":")
     assert getattr(import_module(module), name) is create_scheduler
+
+
+def test_the_torchx_command_tells_a_mistake_without_a_traceback(tmp_path):
+    command = [str(Path(sys.executable).parent / "torchx"), "list", "-s", "trainjob"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "\ntorchx: kubeconfig: " in f"\n{done.stderr}"
 
 
 def test_options_are_typed_and_described(runner):
