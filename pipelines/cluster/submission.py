@@ -55,6 +55,12 @@ class Package:
         return found
 
     @property
+    def description(self) -> str:
+        """Markdown: what the pipeline does and what its inputs mean, which KFP 2.17 shows nowhere else."""
+        lines = [f"- `{name}`: {each.get('description', '')}" for name, each in self.inputs.items()]
+        return "\n".join([str(self.spec["pipelineInfo"].get("description", "")), "", *lines]).strip()
+
+    @property
     def images(self) -> list[str]:
         """The images of all steps."""
         executors = self.spec.get("deploymentSpec", {}).get("executors", {}).values()
@@ -184,7 +190,7 @@ def submit(kubeflow: Kubeflow, submission: Submission) -> str:
         body = models.V2beta1Pipeline(
             name=package.name,
             display_name=package.name,
-            description=str(package.spec["pipelineInfo"].get("description", "")),
+            description=package.description,
             namespace=kubeflow.namespace,
         )
         pipeline_id = kubeflow.call("pipelines", "pipeline_service_create_pipeline", pipeline=body).pipeline_id

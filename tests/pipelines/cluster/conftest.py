@@ -60,7 +60,12 @@ SPEC: dict[str, Any] = {
         },
         "inputDefinitions": {
             "parameters": {
-                "source": {"parameterType": "STRING", "defaultValue": "", "isOptional": True},
+                "source": {
+                    "parameterType": "STRING",
+                    "defaultValue": "",
+                    "isOptional": True,
+                    "description": "where raw video comes from.",
+                },
                 "overrides": {"parameterType": "STRING", "defaultValue": "", "isOptional": True},
                 "budget_usd": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.0, "isOptional": True},
                 "promote_when_green": {"parameterType": "BOOLEAN", "defaultValue": True, "isOptional": True},

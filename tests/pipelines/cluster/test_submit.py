@@ -36,7 +36,9 @@ def test_a_run_is_created_with_all_that_the_ui_shows(kubeflow: Any, zoetrope: An
     assert run["pipeline_version_reference"] == {"pipeline_id": "pipeline-1", "pipeline_version_id": "version-1"}
     assert "recipe: nano" in run["description"].splitlines()
     assert kubeflow.experiments["experiment-1"]["display_name"] == "trials"
-    assert kubeflow.pipelines["pipeline-1"]["name"] == "zoetrope-nano-full"
+    pipeline = kubeflow.pipelines["pipeline-1"]
+    assert pipeline["name"] == "zoetrope-nano-full"
+    assert "- `source`: where raw video comes from." in pipeline["description"].splitlines()
     assert kubeflow.versions["version-1"]["tags"]["managed-by"] == "zoetrope"
     assert f"{kubeflow.url}/#/runs/details/run-1" in said.out
 
