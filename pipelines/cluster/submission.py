@@ -57,7 +57,8 @@ class Package:
     @property
     def description(self) -> str:
         """Markdown: what the pipeline does and what its inputs mean, which KFP 2.17 shows nowhere else."""
-        lines = [f"- `{name}`: {each.get('description', '')}" for name, each in self.inputs.items()]
+        said = {name: " ".join(str(each.get("description", "")).split()) for name, each in self.inputs.items()}
+        lines = [f"- `{name}`: {text}" for name, text in said.items()]
         return "\n".join([str(self.spec["pipelineInfo"].get("description", "")), "", *lines]).strip()
 
     @property
