@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind, classify
 from zoetrope.infra.launch.trainjob.logs import NodeLog, log_tail
-from zoetrope.infra.launch.trainjob.pods import History, has_node, phase
+from zoetrope.infra.launch.trainjob.pods import History, Pod, has_node, phase
 from zoetrope.infra.launch.trainjob.state import JobState, belongs
 
 TICK_SECONDS = 5.0
@@ -188,6 +188,16 @@ def _events(cluster: Cluster, state: JobState) -> list[dict[str, Any]]:
     found = [event for thing in (name, f"{name}-{names.NODE}-0", *pending[:1]) for event in cluster.events(thing)]
     begun = str(state.job["metadata"]["creationTimestamp"])
     return sorted((event for event in found if event_time(event) >= begun), key=event_time)
+
+
+def waits_for(cluster: Cluster, job: Mapping[str, Any], pods: Iterable[Pod]) -> str:
+    """Why pods of a job do not start, in the words of Kubernetes; empty where they do, or nobody says why."""
+    state = JobState(job, schedule_timeout=0.0, history=History.of(pods))
+    if state.waiting_for_start():
+        with suppress(ZoetropeError):  # who may read jobs and pods, but no events, hears less
+            state.see_warnings(_events(cluster, state))
+    failure = state.stuck(time.time())
+    return failure.message if failure else ""
 
 
 def refresh(cluster: Cluster, state: JobState) -> None:

@@ -21,6 +21,7 @@ from zoetrope.infra.cluster.jobs import MANAGED_BY, condition, holds, is_termina
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.placement import Placement, cores
 from zoetrope.infra.launch.trainjob import names
+from zoetrope.infra.launch.trainjob.follow import waits_for
 from zoetrope.infra.launch.trainjob.follow_logs import replica_lines
 from zoetrope.infra.launch.trainjob.pods import History, Pod, failed, index, phase
 from zoetrope.infra.launch.trainjob.resource import Identity, trainjob
@@ -137,7 +138,7 @@ class TrainJobScheduler(Scheduler[Opts]):  # type: ignore[misc]
         return DescribeAppResponse(
             app_id=app_id,
             state=state_of(job, pods),
-            msg=_message(job),
+            msg=_message(job) or waits_for(cluster, job, pods),
             roles=[described],
             roles_statuses=[RoleStatus(role, replicas)],
         )

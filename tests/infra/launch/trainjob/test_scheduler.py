@@ -133,6 +133,15 @@ def test_status_shows_each_replica(runner, api_server, make):
     assert runner.status(handle).msg == "jobset failed"
 
 
+def test_status_says_why_pods_do_not_start(runner, api_server, make):
+    handle = runner.run(app(), "trainjob")
+    name = the_job(api_server)["metadata"]["name"]
+    assert runner.status(handle).msg == ""
+    condition = make.condition("PodScheduled", "False", "Unschedulable", "0/1 nodes are available: no GPU.")
+    api_server.put("pods", make.pod(0, "Pending", job=name, attempt="1", uid=None, conditions=[condition]))
+    assert "no GPU" in runner.status(handle).msg
+
+
 def test_what_is_not_there_has_no_status(runner):
     assert runner.status("trainjob://session/test:none") is None
 
