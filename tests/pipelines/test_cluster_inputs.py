@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.images.lock import ImagesLock, read_images
+from zoetrope.infra.images.lock import read_images
 from zoetrope.infra.launch.placement import PLAIN, TORCH_CPU, TORCH_GPU, placement_of
 from zoetrope.infra.runs import RunPlan, RunShelf
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import Job
 from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.cluster_run import ClusterInputs
-from zoetrope.pipelines.compile import compile_cluster
 from zoetrope.pipelines.finish import finish
 from zoetrope.pipelines.inputs import RunInputs, resolved
 from zoetrope.pipelines.placements import job_images, placements
@@ -73,13 +72,6 @@ def test_what_a_step_is_given_is_divided_among_its_pods() -> None:
         placements(load_recipe("nano", ["autoencoder.workers=3", "autoencoder.training.batch_size=9"]), IMAGES)
     with pytest.raises(ZoetropeError, match="3 GPUs do not divide"):
         placements(load_recipe("nano", ["resources.stage_1={gpus: 3, gpu_kind: h200}"]), IMAGES)
-
-
-def test_memory_of_half_a_gigabyte_compiles(tmp_path: Path) -> None:
-    lock = ImagesLock(images=IMAGES)
-    path = tmp_path / "train.yaml"
-    compile_cluster("train", "nano", ["resources.stage_1={cpu: 2, memory_gb: 0.5}"], lock, path)
-    assert "resourceMemoryLimit: 250M" in path.read_text()
 
 
 def test_a_default_resource_can_be_changed_for_all_steps_at_once() -> None:

@@ -1,38 +1,52 @@
 """The compiled YAML: committed, byte-identical, complete."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.images.lock import ImagesLock, read_images
-from zoetrope.pipelines.compile import COMPILED, check_all, compile_all, compile_cluster, for_cluster
+from zoetrope.infra.images.lock import read_images
+from zoetrope.pipelines.compile import COMPILED
 from zoetrope.pipelines.recipe_file import recipe_names
 from zoetrope.pipelines.resolve_component import resolve
 from zoetrope.pipelines.step_table import PIPELINES, STEPS, UNCACHED
 
+ROOT = Path(__file__).parents[2]
 CLUSTER = COMPILED / "cluster"
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "images.lock"
+
+
+def compiling(*arguments: str, images: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`zoetrope compile` in a process of its own, as users have it.
+
+    KFP asks `inspect` for its callers at each setting of a task, which looks at every imported module: among those of
+    all tests that takes minutes.
+    """
+    command = [str(Path(sys.executable).parent / "zoetrope"), "compile", *arguments]
+    command += ["--target", "cluster", "--images", str(images), "--commit", ""] if images else []
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, timeout=240)
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("compiled")
-    compile_all(recipe_names(), directory)
+    assert compiling("--out", str(directory)).returncode == 0
     return directory
 
 
 def test_the_committed_files_are_what_compiles_now() -> None:
-    check_all(recipe_names())
+    assert compiling("--check").returncode == 0
     assert {path.name for path in COMPILED.glob("*.yaml")} == {
         f"{recipe}-{pipeline}.yaml" for recipe in recipe_names() for pipeline in PIPELINES
     }
 
 
 def test_the_committed_files_for_a_cluster_are_what_compiles_now() -> None:
-    check_all(recipe_names(), CLUSTER, for_cluster(read_images(FIXTURE)))
+    done = compiling("--check", "--out", str(CLUSTER), images=FIXTURE)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -83,27 +97,36 @@ def test_the_form_has_few_described_inputs() -> None:
 
 
 def test_an_image_that_is_not_in_the_lock_is_named(tmp_path: Path) -> None:
-    lock = read_images(FIXTURE)
-    poor = ImagesLock(images={"core": lock.image("core")}, origin="images.lock")
-    with pytest.raises(ZoetropeError, match=r"images\.lock holds no image 'train'"):
-        compile_cluster("full", "nano", [], poor, tmp_path / "a.yaml")
+    poor = tmp_path / "images.lock"
+    poor.write_text(f'core = "{read_images(FIXTURE).image("core")}"\n')
+    done = compiling("nano", "--out", str(tmp_path), images=poor)
+    assert done.returncode == 2
+    assert re.search(r"images\.lock holds no image '\w+'", done.stderr)
+
+
+def test_memory_of_half_a_gigabyte_compiles(tmp_path: Path) -> None:
+    less = ("--set", "resources.stage_1={cpu: 2, memory_gb: 0.5}")
+    assert compiling("nano", "--out", str(tmp_path), *less, images=FIXTURE).returncode == 0
+    assert "resourceMemoryLimit: 250M" in (tmp_path / "nano-train.yaml").read_text()
 
 
 def test_a_recipe_file_travels_inside_the_yaml_and_a_folder_of_this_machine_does_not(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: nano\nname: mine\n")
-    compile_cluster("data", str(mine), [], read_images(FIXTURE), tmp_path / "a.yaml")
-    assert '"name":"mine"' in (tmp_path / "a.yaml").read_text()
+    assert compiling(str(mine), "--out", str(tmp_path / "out"), images=FIXTURE).returncode == 0
+    assert '"name":"mine"' in (tmp_path / "out" / "mine-data.yaml").read_text()
     mine.write_text("extends: nano\nname: mine\nsource: {samples: null, folder: /videos}\n")
-    with pytest.raises(ZoetropeError, match="pods do not see the folder /videos"):
-        compile_cluster("data", str(mine), [], read_images(FIXTURE), tmp_path / "a.yaml")
+    done = compiling(str(mine), "--out", str(tmp_path / "out"), images=FIXTURE)
+    assert done.returncode == 2
+    assert "pods do not see the folder /videos" in done.stderr
 
 
 def test_drift_is_named(compiled: Path) -> None:
     path = compiled / "nano-data.yaml"
     path.write_text(path.read_text().replace("sources", "sauces", 1))
-    with pytest.raises(ZoetropeError, match=r"nano-data.yaml differs: .*sauces"):
-        check_all(recipe_names(), compiled)
+    done = compiling("--check", "--out", str(compiled))
+    assert done.returncode == 2
+    assert re.search(r"nano-data.yaml differs: .*sauces", done.stderr)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
