@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoetrope.infra.cluster.jobs import attempt_of, pods_of
+from zoetrope.infra.cluster.jobs import RUN, STEP, attempt_of, pods_of
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cluster.tasks import EXECUTOR, TaskPlace, plain
 
@@ -41,7 +41,7 @@ def step_pods(cluster: Any, run_id: str, place: TaskPlace) -> list[PodLog]:
         _pod(pod, MAIN, f"{place.step}, attempt {number}")
         for number, pod in enumerate((pod for pod in pods if _belongs(pod, place)), start=1)
     ]
-    jobs = sorted(cluster.list("trainjobs", {"zoetrope/run": run_id, "zoetrope/step": place.step}), key=_created)
+    jobs = sorted(cluster.list("trainjobs", {RUN: run_id, STEP: place.step}), key=_created)
     for job in jobs:
         name = str(job["metadata"]["name"])
         for pod in sorted(cluster.pods(pods_of(name)), key=_created):

@@ -123,14 +123,14 @@ def dataset() -> str:
     return str(Reference(store.put_bytes(f"faults/{uuid.uuid4().hex}.json", data), digest_bytes(data)))
 
 
-def submit(overrides: tuple[str, ...], lock: str = IMAGES) -> str:
+def submit(overrides: tuple[str, ...], lock: str) -> str:
     """As a user does; the run id."""
     sets = [text for each in overrides for text in ("--set", each)]
     given = ["--pipeline", "train", "--dataset", dataset(), "--images", lock, "--json", "--experiment", "faults"]
     return str(json.loads(zoetrope("submit", RECIPE, *given, *sets).stdout)["run"])
 
 
-def submit_unchecked(overrides: tuple[str, ...], lock: str = IMAGES) -> str:
+def submit_unchecked(overrides: tuple[str, ...], lock: str) -> str:
     """Without the checks that would refuse it."""
     from zoetrope.infra.images.lock import read_images
     from zoetrope.pipelines.cluster import submission

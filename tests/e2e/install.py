@@ -19,11 +19,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.e2e.cluster import IMAGES, NAMESPACE
 from zoetrope.infra.images.lock import read_images
 from zoetrope.infra.images.overlay import write_overlay
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE = os.environ.get("NAMESPACE", "kubeflow")
 GIT = "zoetrope-git"
 REPOSITORY = "datasets.git"
 
@@ -121,7 +121,7 @@ def git_server(core: str) -> str:
 
 def main() -> None:
     """Installs everything and waits until it runs."""
-    lock = Path(os.environ.get("IMAGES_LOCK", "images.lock"))
+    lock = Path(IMAGES)
     make_secrets()
     if os.environ.get("VOLUME_PATH"):
         volume(os.environ["VOLUME_PATH"])

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.cases.common import Seen, start, told
-from tests.e2e.cluster import IMAGES, RECIPE, Run, wait, zoetrope
+from tests.e2e.cluster import IMAGES, RECIPE, Run, version, wait, zoetrope
 
 TOLD_SECONDS = 120.0
 NO_SUCH_DIGEST, NO_SUCH_DEVICE = "e" * 64, "zoetrope.test/none"
@@ -34,7 +34,7 @@ def image_that_does_not_exist(number: int, runs: list[Run]) -> list[Seen]:
     text = Path(IMAGES).read_text()
     lock.parent.mkdir(exist_ok=True)
     lock.write_text(re.sub(r"(?m)^(train = .*@sha256:)[0-9a-f]{64}", lambda found: found[1] + NO_SUCH_DIGEST, text))
-    given = ["--dataset", "tiny-v1", "--images", str(lock)]
+    given = ["--dataset", version()["tag"], "--images", str(lock)]
     refused = zoetrope("submit", RECIPE, *given, "--dry-run", check=False)
     wrong = [] if refused.returncode == 2 else [f"submit let it through: exit {refused.returncode}"]
     run = start(runs, "cluster.schedule_timeout=60", checked=False, lock=str(lock))
@@ -47,7 +47,7 @@ def resource_that_no_node_has(number: int, runs: list[Run]) -> list[Seen]:
     More memory than the namespace's quota allows is another case: submit refuses it, and without its checks the quota
     would keep the pods from being made, so that no scheduler ever saw them.
     """
-    given = ["--dataset", "tiny-v1", "--set", "resources.stage_1={cpu: 2, memory_gb: 4000}"]
+    given = ["--dataset", version()["tag"], "--set", "resources.stage_1={cpu: 2, memory_gb: 4000}"]
     refused = zoetrope("submit", RECIPE, *given, "--dry-run", check=False)
     wrong = [] if refused.returncode == 2 else [f"submit let 4000 GB through: exit {refused.returncode}"]
     devices = "resources.stage_1={cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}"
