@@ -128,7 +128,7 @@ class Measured:
 
     def step(self, name: str, run: Callable[[Any], Any]) -> str:
         """Runs one step; returns its product."""
-        from zoetrope.infra.steps.context import StepContext
+        from zoetrope.infra.context import StepContext
 
         work = self.folder / "work" / name
         work.mkdir(parents=True)
@@ -153,7 +153,7 @@ class Measured:
 
 def recipe(films: int, size: int) -> Any:
     """`nano` with larger films, without what compares all clips with each other."""
-    from zoetrope.pipelines.recipe import load_recipe
+    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     changes = [
         f"source.samples={{seed: 7, films: {films}, shots_per_film: 7, size: {size}}}",

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         pod: name of the pod.
         workflow: name of the Argo Workflow that the pod belongs to.
         retry: how often Argo has tried this step again by itself; 0 in a first try, and again after a person's retry.
-        placements: step -> where its job runs (`zoetrope.infra.launch.placement.Placement`).
+        placements: step -> where its job runs (`zoetrope.infra.placement.Placement`).
         image: image of this pod, with its digest.
         dataset_remote: git URL of the data registry.
         tracking_url: address of MLflow for a person's browser; empty where it is `tracking_uri`.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.components.evaluate.config import EvaluateConfig
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.references import Reference
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_table
 
 if TYPE_CHECKING:

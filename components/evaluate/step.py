@@ -13,8 +13,8 @@ from zoetrope.components.evaluate.metric import MetricInputs, MetricResult
 from zoetrope.components.evaluate.metrics import METRICS
 from zoetrope.components.evaluate.page import scores_page
 from zoetrope.components.evaluate.samples import load_samples
+from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.store import Store, get_json, get_table, put_json, put_table
 
 if TYPE_CHECKING:

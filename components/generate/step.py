@@ -19,8 +19,8 @@ from zoetrope.components.generate.config import GenerateConfig
 from zoetrope.components.generate.contact_sheet import contact_sheet
 from zoetrope.components.generate.models import choose_bucket, read_checkpoint
 from zoetrope.components.generate.prompts import Prompt, choose_prompts, held_out_clips
+from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.references import Reference
-from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.store import get_json, put_content, put_json
 from zoetrope.infra.workers import map_in_processes
 from zoetrope.model.conditions import HEAD, TEXT_TO_VIDEO

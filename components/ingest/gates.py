@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoetrope.components.ingest.config import IngestConfig
-from zoetrope.components.ingest.inspect import Facts
+from zoetrope.components.ingest.probe import Facts
 
 
 def raw_gate(facts: Facts, config: IngestConfig) -> str:

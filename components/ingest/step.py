@@ -11,10 +11,10 @@ from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import FootageConfig
 from zoetrope.components.ingest.footage.plan import held_out_prompts, plan_footage
 from zoetrope.components.ingest.footage.render import catalogue
-from zoetrope.components.ingest.inspect import Facts, looks_like_video
+from zoetrope.components.ingest.inspection import FilmOrder, Looked, file_batches, look_at_files, render_and_look
 from zoetrope.components.ingest.listing import VIDEO_SUFFIXES
-from zoetrope.components.ingest.looking import FilmOrder, Looked, file_batches, look_at_files, render_and_look
 from zoetrope.components.ingest.page import ingest_page
+from zoetrope.components.ingest.probe import Facts, looks_like_video
 from zoetrope.components.ingest.sources import OpenSource, open_source
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import run_gate

@@ -19,10 +19,10 @@ from zoetrope.components.promote.checks import (
 )
 from zoetrope.components.promote.config import PromoteConfig
 from zoetrope.components.promote.page import promotion_page
+from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.prices import load_price_sheet
 from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.store import get_json, put_json
 from zoetrope.infra.tracking import ModelRegistry, ModelVersion, Tracker
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.components.report.config import ReportConfig
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.datasets import DatasetRegistry
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.records import load_records
 from zoetrope.components.report.render import render
-from zoetrope.infra.steps.context import StepContext, StepResult
+from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.store import Store, put_content, put_json
 
 

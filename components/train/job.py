@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
+from zoetrope.infra.placement import Placement
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import Store, get_json, open_store, put_json
@@ -185,7 +185,7 @@ def _app(name: str, python: str, torchrun: list[str], nodes: int) -> AppDef:
         name="trainer",
         image="",
         entrypoint=python,
-        args=["-m", "zoetrope.components.train.agent", *torchrun],
+        args=["-m", "zoetrope.components.train.torchrun", *torchrun],
         env={"OMP_NUM_THREADS": str(THREADS), "MKL_NUM_THREADS": str(THREADS)},
         num_replicas=nodes,
     )

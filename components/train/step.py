@@ -11,15 +11,15 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
+from zoetrope.components.train.checkpoint_sync import StoreMirror
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import TrainingJob, local_app, pods_app, require_world
-from zoetrope.components.train.mirror import StoreMirror
 from zoetrope.components.train.page import render_page
 from zoetrope.components.train.perceptual import with_stored_weights
 from zoetrope.components.train.pretrained import import_weights, require_file
 from zoetrope.infra import launch
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
+from zoetrope.infra.placement import Placement
 from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import StepContext, StepResult, tracking_environment

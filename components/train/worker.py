@@ -19,10 +19,10 @@ from typing import Any
 
 import torch.distributed as dist
 
+from zoetrope.components.train.checkpoint_sync import StoreMirror
 from zoetrope.components.train.clips import MappedClips, decode_clips
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import THREADS, TrainingJob
-from zoetrope.components.train.mirror import StoreMirror
 from zoetrope.components.train.perceptual import with_local_weights
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
 from zoetrope.infra.references import Reference, canonical_json

@@ -2,8 +2,8 @@
 
 from zoetrope.infra.doctor.findings import Demand, Finding, Ground
 from zoetrope.infra.doctor.inside import from_inside
-from zoetrope.infra.doctor.kubernetes import Api
 from zoetrope.infra.doctor.table import CHECKS, LOCAL_CHECKS, Check, examine, examine_here
+from zoetrope.infra.kubernetes.raw import Api
 
 __all__ = [
     "CHECKS",

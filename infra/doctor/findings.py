@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from zoetrope.infra.doctor.kubernetes import Api
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
+from zoetrope.infra.kubernetes.raw import Api
 
+APPLY_HINT = "apply the manifests: `kubectl apply -k manifests/overlays/...`, see docs/how-to/cluster.md"
 Status = Literal["ok", "problem", "unknown"]
 
 

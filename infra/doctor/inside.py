@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
-from zoetrope.infra.doctor.kubernetes import Api, NotAllowedError
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes.errors import NotAllowedError
+from zoetrope.infra.kubernetes.raw import Api
 from zoetrope.infra.settings import Settings
 
 PATIENCE_SECONDS = 120

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
-from zoetrope.infra.doctor.kubernetes import APPLY_HINT, NotAllowedError
+from zoetrope.infra.doctor.findings import APPLY_HINT, Finding, Ground, ok, problem, unknown
+from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 SERVICE_ACCOUNTS = ("zoetrope-job",)  # beside the steps' own, which an option may change
 SETTINGS: Mapping[str, tuple[str, ...]] = {"zoetrope-settings": ("ZOETROPE_STORE", "ZOETROPE_TRACKING_URI")}

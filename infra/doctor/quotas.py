@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zoetrope.infra.doctor.findings import Demand, Finding, Ground, ok, problem, unknown
-from zoetrope.infra.doctor.kubernetes import NotAllowedError
 from zoetrope.infra.doctor.quantities import number
+from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 LAUNCHER = Demand("launcher", 1, cpu=0.05, memory_gb=0.27, cpu_limit=1, memory_limit_gb=2.15)
 """The pod that waits for a job, beside the job's own; asks for 50m and 256Mi and may use one core and 2Gi."""

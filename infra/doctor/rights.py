@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
-from zoetrope.infra.doctor.kubernetes import APPLY_HINT, NotAllowedError
+from zoetrope.infra.doctor.findings import APPLY_HINT, Finding, Ground, ok, problem, unknown
+from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 Right = tuple[str, str, str]
 """(verb, API group, resource); a subresource follows a slash."""

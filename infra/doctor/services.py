@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
-from zoetrope.infra.doctor.kubernetes import APPLY_HINT, NotAllowedError
+from zoetrope.infra.doctor.findings import APPLY_HINT, Finding, Ground, ok, problem, unknown
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 MLFLOW = "zoetrope-mlflow:5000"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from zoetrope.infra.doctor import inside, local, objects, quotas, rights, services, versions
 from zoetrope.infra.doctor.findings import Finding, Ground, unknown
-from zoetrope.infra.doctor.kubernetes import NotAllowedError
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 Look = Callable[[Ground], Finding | Iterable[Finding]]
 

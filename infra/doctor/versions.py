@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
-from zoetrope.infra.doctor.kubernetes import APPLY_HINT, NotAllowedError
+from zoetrope.infra.doctor.findings import APPLY_HINT, Finding, Ground, ok, problem, unknown
 from zoetrope.infra.kubeflow import health
 from zoetrope.infra.kubeflow.health import OLDEST as OLDEST_PIPELINES
 from zoetrope.infra.kubeflow.health import version_numbers
+from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 OLDEST_KUBERNETES = (1, 31)
 PLATFORM_HINT = "install what manifests/platform names, see docs/how-to/cluster.md"

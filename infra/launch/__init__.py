@@ -2,6 +2,6 @@
 
 from zoetrope.infra.launch.local import run_local
 from zoetrope.infra.launch.run import run_app
-from zoetrope.infra.launch.trainjob.contract import JobReport
+from zoetrope.infra.launch.trainjob.runner import JobReport
 
 __all__ = ["JobReport", "run_app", "run_local"]

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoetrope.infra.cluster.jobs import ATTEMPT, GPU_KIND, MANAGED_BY, RUN, STEP, WORKFLOW
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes.jobs import ATTEMPT, GPU_KIND, MANAGED_BY, RUN, STEP, WORKFLOW
 from zoetrope.infra.launch.local import interruptible, run_local
 from zoetrope.infra.launch.trainjob import names
-from zoetrope.infra.launch.trainjob.contract import Contract, JobReport, OnEnd
+from zoetrope.infra.launch.trainjob.runner import Contract, JobReport, OnEnd
 from zoetrope.infra.settings import Settings, mlflow_environment
 
 if TYPE_CHECKING:
     from torchx.specs import AppDef
 
-    from zoetrope.infra.cluster import Cluster
-    from zoetrope.infra.steps.context import StepContext
+    from zoetrope.infra.context import StepContext
+    from zoetrope.infra.kubernetes import Cluster
 
 __all__ = ["JobReport", "run_app"]
 
@@ -68,8 +68,8 @@ def run_app(
         logs = context.run_directory / "logs" / f"{context.step}.{context.attempt}"
         run_local(app, logs, environment())
         return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
-    from zoetrope.infra.cluster import Cluster
-    from zoetrope.infra.cluster.collect import collect_run, end_of_job
+    from zoetrope.infra.kubernetes import Cluster
+    from zoetrope.infra.reaper.collect import collect_run, end_of_job
 
     found = cluster or Cluster.connect(settings.namespace, patience=FOLLOW_PATIENCE)
     job = _ClusterJob(app, context, settings, digest, iteration, environment)

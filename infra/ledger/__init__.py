@@ -4,6 +4,5 @@ from zoetrope.infra.ledger.chain import LedgerChain
 from zoetrope.infra.ledger.collect import collect, next_attempt
 from zoetrope.infra.ledger.entry import LedgerEntry
 from zoetrope.infra.ledger.pods import PodFacts, PodLedger
-from zoetrope.infra.ledger.resources import Resources
 
-__all__ = ["LedgerChain", "LedgerEntry", "PodFacts", "PodLedger", "Resources", "collect", "next_attempt"]
+__all__ = ["LedgerChain", "LedgerEntry", "PodFacts", "PodLedger", "collect", "next_attempt"]

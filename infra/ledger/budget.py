@@ -26,12 +26,12 @@ from zoetrope.infra.ledger.collect import collect
 from zoetrope.infra.ledger.entry import LedgerEntry
 from zoetrope.infra.ledger.events import Event, checked_name, read_chain, read_folder, run_folder, write_chain
 from zoetrope.infra.ledger.open_runs import note_open_run
-from zoetrope.infra.ledger.resources import Resources
 from zoetrope.infra.prices import PriceSheet, cost, load_price_sheet
+from zoetrope.infra.resources import Resources
 from zoetrope.infra.store import Store
 
 if TYPE_CHECKING:
-    from zoetrope.infra.launch.placement import Placement
+    from zoetrope.infra.placement import Placement
 
 _KEY = re.compile(
     r"ledger/[^/]+/budget/(?P<job>[^/]+?)\.(?P<attempt>[0-9]+)"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.entry import LedgerEntry, entry_of
 from zoetrope.infra.ledger.events import Event, EventKind, chain_key, write_chain
-from zoetrope.infra.ledger.resources import Resources
+from zoetrope.infra.resources import Resources
 from zoetrope.infra.store import Store
 
 Outcome = Literal["succeeded", "failed", "cancelled"]

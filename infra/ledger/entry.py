@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoetrope.infra.ledger.events import Event
-from zoetrope.infra.ledger.resources import Resources
+from zoetrope.infra.resources import Resources
 
 
 @dataclass(frozen=True)

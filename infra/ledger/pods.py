@@ -29,7 +29,7 @@ from zoetrope.infra.ledger.events import (
     run_folder,
     write_chain,
 )
-from zoetrope.infra.ledger.resources import Resources
+from zoetrope.infra.resources import Resources
 from zoetrope.infra.store import Store
 
 BEAT_SECONDS = 60.0

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.ledger import LedgerEntry
+from zoetrope.infra.resources import Allocation
 
 SHEETS = Path(__file__).parent
 SECONDS_PER_HOUR = 3600
@@ -72,7 +72,7 @@ def load_price_sheet(name: str = "", on: date | None = None, directory: Path = S
     return max(valid, key=lambda sheet: (sheet.valid_from, sheet.name))
 
 
-def cost(entry: LedgerEntry, sheet: PriceSheet) -> Decimal:
+def cost(entry: Allocation, sheet: PriceSheet) -> Decimal:
     """What the attempt costs in the sheet's currency, to a billionth.
 
     Raises:

@@ -14,16 +14,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.ledger import LedgerChain, Resources, collect, next_attempt
+from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
 from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.references import digest_json
+from zoetrope.infra.resources import Resources
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.closing import close_after_retry
-from zoetrope.infra.steps.cluster import LIGHT, ClusterRun
-from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
+from zoetrope.infra.steps.publish import LIGHT, ClusterRun
+from zoetrope.infra.steps.run_record import close_after_retry
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store import Store, open_store, put_json
 from zoetrope.infra.store.local import disk_full
@@ -31,7 +32,7 @@ from zoetrope.infra.store.local import disk_full
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zoetrope.infra.launch.placement import Placement
+    from zoetrope.infra.placement import Placement
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 
@@ -67,7 +68,7 @@ def execute(
     store = open_store(settings.store)
     cluster = ClusterRun(settings, store) if settings.cluster else None
     if cluster is not None:
-        cluster.refuse_known_failure(step)
+        cluster.shelf.verdicts.refuse_known_failure(step, retry=settings.retry)
     directory = settings.run_directory
     if directory is None:
         raise ZoetropeError(

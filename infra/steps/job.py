@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from zoetrope.infra.config import StrictModel
-from zoetrope.infra.launch.placement import placement_of
+from zoetrope.infra.context import StepContext, StepResult
+from zoetrope.infra.placement import placement_of
 from zoetrope.infra.references import canonical_json
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext, StepResult
 from zoetrope.infra.steps.execute import execute
 from zoetrope.infra.steps.outputs import Artifact, Outputs
 

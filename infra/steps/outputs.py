@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
+from zoetrope.infra.context import StepResult
 from zoetrope.infra.links import address
-from zoetrope.infra.steps.context import StepResult
 
 STYLE = (
     "body{font:15px system-ui,sans-serif;margin:2rem}table{border-collapse:collapse}"

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext
 
 FLUSH_SECONDS = 10.0
 

@@ -15,7 +15,7 @@ from typing import Any
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
 from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.cluster import run_link
+from zoetrope.infra.steps.publish import run_link
 from zoetrope.infra.store import get_json, open_store
 from zoetrope.infra.tracking.steps import log_step
 from zoetrope.infra.tracking.tracker import RunStatus, Tracker

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter
 
 from zoetrope.infra import launch
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, open_store
 from zoetrope.infra.workers.exchange import Exchange
 from zoetrope.infra.workers.pool import map_in_processes

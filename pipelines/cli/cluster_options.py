@@ -10,7 +10,7 @@ import typer
 from zoetrope.infra.kubeflow import KubeflowSettings
 
 if TYPE_CHECKING:
-    from zoetrope.pipelines.cluster.client import Kubeflow
+    from zoetrope.pipelines.kubeflow.client import Kubeflow
 
 HostOption = Annotated[
     str, typer.Option("--host", metavar="URL", help="API server of Kubeflow Pipelines; or set ZOETROPE_KFP_HOST")
@@ -37,6 +37,6 @@ def kubeflow_settings(host: str, namespace: str, token_file: Path | None, ui: st
 
 def connect(settings: KubeflowSettings) -> Kubeflow:
     """A connection that answered; KFP is imported only now, which takes a second."""
-    from zoetrope.pipelines.cluster.client import Kubeflow
+    from zoetrope.pipelines.kubeflow.client import Kubeflow
 
     return Kubeflow(settings)

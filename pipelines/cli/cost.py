@@ -72,9 +72,9 @@ def collect_costs(
 
     Example: zoetrope cost collect 0f4c2b1e-6a53-4a0f-9d0e-2f6f6c1f4b11
     """
-    from zoetrope.infra.cluster.api import Cluster
-    from zoetrope.infra.cluster.collect import collect_run
+    from zoetrope.infra.kubernetes.api import Cluster
     from zoetrope.infra.ledger.open_runs import list_open_runs
+    from zoetrope.infra.reaper.collect import collect_run
 
     objects = state_store(store)
     cluster = Cluster.connect(namespace or Settings().namespace)

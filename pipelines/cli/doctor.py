@@ -61,9 +61,9 @@ def _ground(
     settings: KubeflowSettings, recipe: str, overrides: list[str], service_account: str, images: Path
 ) -> Ground:
     from zoetrope.infra.doctor import Ground
-    from zoetrope.pipelines.cluster.demands import demands
-    from zoetrope.pipelines.cluster.kubernetes import api
-    from zoetrope.pipelines.recipe import load_recipe
+    from zoetrope.pipelines.kubeflow.demands import demands
+    from zoetrope.pipelines.kubeflow.kubernetes import api
+    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     wanted = demands(load_recipe(recipe, overrides)) if recipe else []
     return Ground(

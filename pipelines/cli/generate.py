@@ -22,7 +22,7 @@ from zoetrope.pipelines.cli.common import (
 from zoetrope.pipelines.cli.steps_bar import StepsBar
 
 if TYPE_CHECKING:
-    from zoetrope.components.generate.opening import OpenedModel
+    from zoetrope.components.generate.command.opening import OpenedModel
     from zoetrope.model.sampling import SamplerConfig
 
 
@@ -58,10 +58,10 @@ def generate(
 
     Example: zoetrope generate --checkpoint models:/zoetrope-nano@champion --prompt "a red circle moving up"
     """
-    from zoetrope.components.generate.given import GivenFiles
-    from zoetrope.components.generate.opening import choose_device
+    from zoetrope.components.generate.command.given import GivenFiles
+    from zoetrope.components.generate.command.opening import choose_device
+    from zoetrope.components.generate.command.videos import VideoRequest, check_outputs, generate_videos
     from zoetrope.components.generate.prompts import Prompt
-    from zoetrope.components.generate.videos import VideoRequest, check_outputs, generate_videos
 
     prompts = [Prompt(text=prompt, seed=seed)]
     check_outputs(prompts, [out])
@@ -90,7 +90,7 @@ def generate(
 
 def _open(checkpoint: str, store: Path, work: Path, device: str) -> OpenedModel:
     """A folder where there is one of that name, else what the store or the registry knows."""
-    from zoetrope.components.generate.opening import open_folder, open_reference
+    from zoetrope.components.generate.command.opening import open_folder, open_reference
 
     if Path(checkpoint).is_dir():
         return open_folder(Path(checkpoint), device)

@@ -26,8 +26,8 @@ def reap(
 
     Example: zoetrope runs reap --dry-run
     """
-    from zoetrope.infra.cluster.api import Cluster
-    from zoetrope.infra.cluster.reaper import reap as one_pass
+    from zoetrope.infra.kubernetes.api import Cluster
+    from zoetrope.infra.reaper.reaper import reap as one_pass
 
     settings = Settings()
     cluster = Cluster.connect(namespace or settings.namespace)

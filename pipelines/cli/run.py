@@ -22,7 +22,7 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
-from zoetrope.pipelines.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES
 
 
 class Target(StrEnum):
@@ -58,9 +58,9 @@ def run(
 
     Example: zoetrope run nano --set stages.stage_3.steps=200
     """
+    from zoetrope.pipelines.definition.resolve import require_user_files
     from zoetrope.pipelines.local.supervisor import run as supervise
-    from zoetrope.pipelines.recipe import load_recipe
-    from zoetrope.pipelines.resolve import require_user_files
+    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     changes = list(overrides or [])
     if input_folder is not None:
@@ -153,10 +153,17 @@ def compile_pipelines(
 
     Example: zoetrope compile nano --target cluster --out compiled
     """
-    from zoetrope.pipelines.compile import COMPILED, Compile, check_all, compile_all, compile_pipeline, for_cluster
+    from zoetrope.pipelines.definition.compile import (
+        COMPILED,
+        Compile,
+        check_all,
+        compile_all,
+        compile_pipeline,
+        for_cluster,
+    )
     from zoetrope.pipelines.local.plan import code_commit
-    from zoetrope.pipelines.recipe import load_recipe
-    from zoetrope.pipelines.recipe_file import recipe_names
+    from zoetrope.pipelines.recipe.files import recipe_names
+    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     names = recipe or recipe_names()
     changes = list(overrides or [])
@@ -189,7 +196,7 @@ def config_show(
 
     Example: zoetrope config show nano
     """
-    from zoetrope.pipelines.recipe import load_recipe
+    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     values = load_recipe(recipe, list(overrides or [])).model_dump(mode="json")
     typer.echo(json.dumps(values, indent=1) if as_json else yaml.safe_dump(values, sort_keys=False).rstrip())

@@ -25,9 +25,9 @@ from zoetrope.pipelines.cli.run import print_summary
 
 if TYPE_CHECKING:
     from zoetrope.infra.store import Store
-    from zoetrope.pipelines.cluster.client import Kubeflow
-    from zoetrope.pipelines.cluster.views import RunView
-    from zoetrope.pipelines.cluster.workflow import Surroundings
+    from zoetrope.pipelines.kubeflow.client import Kubeflow
+    from zoetrope.pipelines.kubeflow.views import RunView
+    from zoetrope.pipelines.kubeflow.workflow import Surroundings
 
 app = typer.Typer(
     help="Pipeline runs: of this machine (--store), or of a cluster where --host or ZOETROPE_KFP_HOST names one.",
@@ -92,8 +92,8 @@ def list_runs(
 
 
 def _list_cluster(kubeflow: Kubeflow, limit: int, everything: bool, as_json: bool) -> None:
-    from zoetrope.pipelines.cluster.follow import duration
-    from zoetrope.pipelines.cluster.runs import list_runs as read
+    from zoetrope.pipelines.kubeflow.follow import duration
+    from zoetrope.pipelines.kubeflow.runs import list_runs as read
 
     rows = [
         {
@@ -134,8 +134,8 @@ def show_run(
 
 
 def _show_cluster(kubeflow: Kubeflow, run_id: str, as_json: bool) -> None:
-    from zoetrope.pipelines.cluster.follow import duration, step_table
-    from zoetrope.pipelines.cluster.runs import get_run
+    from zoetrope.pipelines.kubeflow.follow import duration, step_table
+    from zoetrope.pipelines.kubeflow.runs import get_run
 
     run = get_run(kubeflow, run_id, surroundings(kubeflow))
     if as_json:
@@ -179,10 +179,10 @@ def logs(
 
 
 def _logs_cluster(kubeflow: Kubeflow, run_id: str, step: str, follow: bool) -> None:
-    from zoetrope.pipelines.cluster.kubernetes import cluster
-    from zoetrope.pipelines.cluster.logs import followed_last, read_log, step_pods
-    from zoetrope.pipelines.cluster.runs import read_run, run_spec
-    from zoetrope.pipelines.cluster.tasks import task_places
+    from zoetrope.pipelines.kubeflow.kubernetes import cluster
+    from zoetrope.pipelines.kubeflow.logs import followed_last, read_log, step_pods
+    from zoetrope.pipelines.kubeflow.runs import read_run, run_spec
+    from zoetrope.pipelines.kubeflow.tasks import task_places
 
     places = task_places(run_spec(kubeflow, read_run(kubeflow, run_id)))
     chosen = [place for place in places if place.step == step or not step]
@@ -216,7 +216,7 @@ def cancel(
 
     Example: zoetrope runs cancel 1f0c7d52-... --host http://localhost:8888
     """
-    from zoetrope.pipelines.cluster.actions import cancel as work
+    from zoetrope.pipelines.kubeflow.actions import cancel as work
 
     kubeflow = _required(host, namespace, token_file)
     output.print(f"run {run} is {work(kubeflow, run).state}", highlight=False)
@@ -233,7 +233,7 @@ def retry(
 
     Example: zoetrope runs retry 1f0c7d52-... --host http://localhost:8888
     """
-    from zoetrope.pipelines.cluster.actions import retry as work
+    from zoetrope.pipelines.kubeflow.actions import retry as work
 
     kubeflow = _required(host, namespace, token_file)
     store = cluster_store()
@@ -255,15 +255,15 @@ def cluster_store() -> Store | None:
 
 def surroundings(kubeflow: Kubeflow) -> Surroundings:
     """The kubeconfig's cluster and the store, as far as they are there."""
-    from zoetrope.pipelines.cluster.workflow import Surroundings
+    from zoetrope.pipelines.kubeflow.workflow import Surroundings
 
     return Surroundings.find(kubeflow.settings.namespace, cluster_store())
 
 
 def print_verdict(run: RunView) -> int:
     """Says how a run ended; returns the exit code."""
-    from zoetrope.pipelines.cluster.follow import duration
-    from zoetrope.pipelines.cluster.verdicts import verdict
+    from zoetrope.pipelines.kubeflow.follow import duration
+    from zoetrope.pipelines.kubeflow.verdicts import verdict
 
     found = verdict(run, cluster_store())
     errors.print(f"run {run.run_id} {run.state} after {duration(run.seconds)}", highlight=False)

@@ -11,7 +11,7 @@ import yaml
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cli.common import DEFAULT_STORE, SetOption, StoreOption, errors
-from zoetrope.pipelines.step_table import DATA_STEPS, STEPS, TRAIN_STEPS
+from zoetrope.pipelines.definition.step_table import DATA_STEPS, STEPS, TRAIN_STEPS
 
 
 def step(

@@ -23,7 +23,7 @@ from zoetrope.pipelines.cli.cluster_options import (
     kubeflow_settings,
 )
 from zoetrope.pipelines.cli.common import JsonOption, SetOption, errors, output, show
-from zoetrope.pipelines.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES
 
 _SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
 
@@ -64,9 +64,9 @@ def submit(
 
     Example: zoetrope submit nano --host http://localhost:8888 --wait
     """
-    from zoetrope.pipelines.cluster import submission as work
-    from zoetrope.pipelines.cluster.preflight import preflight
-    from zoetrope.pipelines.recipe import load_recipe
+    from zoetrope.pipelines.kubeflow import submission as work
+    from zoetrope.pipelines.kubeflow.preflight import preflight
+    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     pipeline = _pipeline(pipeline, source, dataset, checkpoint)
     changes = list(overrides or [])
@@ -141,8 +141,8 @@ def _budget(text: str) -> str:
 
 def _compile(pipeline: str, recipe: str, changes: list[str], images: Path, scratch: Path) -> Any:
     from zoetrope.infra.images.lock import read_images
-    from zoetrope.pipelines.cluster.submission import Package
-    from zoetrope.pipelines.compile import compile_cluster
+    from zoetrope.pipelines.definition.compile import compile_cluster
+    from zoetrope.pipelines.kubeflow.submission import Package
     from zoetrope.pipelines.local.plan import code_commit
 
     path, commit = scratch / f"{pipeline}.yaml", code_commit()
@@ -159,7 +159,7 @@ def _who() -> str:
 
 def _wait(kubeflow: Any, run_id: str) -> int:
     from zoetrope.pipelines.cli.runs import print_verdict, surroundings
-    from zoetrope.pipelines.cluster.follow import wait
+    from zoetrope.pipelines.kubeflow.follow import wait
 
     try:
         ended = wait(kubeflow, run_id, errors, surroundings(kubeflow))

@@ -30,7 +30,7 @@ def run_pipeline(plan: Plan, paths: StatePaths) -> None:
     """Runs the pipeline through kfp.local; raises RuntimeError when a task fails."""
     from kfp import local
 
-    from zoetrope.pipelines.definitions import build
+    from zoetrope.pipelines.definition.definitions import build
 
     local.init(
         runner=local.SubprocessRunner(use_venv=False),

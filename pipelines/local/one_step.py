@@ -12,10 +12,10 @@ from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.processes import RunLock, end_survivors, mark_environment
+from zoetrope.pipelines.definition.resolve import resolve_jobs
+from zoetrope.pipelines.definition.step_table import STEPS
 from zoetrope.pipelines.local.plan import StatePaths, new_run_id, run_settings
-from zoetrope.pipelines.recipe import load_recipe
-from zoetrope.pipelines.resolve import resolve_jobs
-from zoetrope.pipelines.step_table import STEPS
+from zoetrope.pipelines.recipe.recipe import load_recipe
 
 
 def run_step(

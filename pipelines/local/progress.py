@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from zoetrope.pipelines.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES
 
 
 class Progress:

@@ -22,7 +22,7 @@ from zoetrope.infra.store.local import RUN_BYTES, disk_full
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import Plan, StatePaths, new_run_id, run_settings
 from zoetrope.pipelines.local.progress import Progress
-from zoetrope.pipelines.recipe import Recipe, recipe_digest
+from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 POLL_SECONDS = 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from zoetrope.infra.steps.context import StepContext
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.store import Store, open_store, put_file_content, put_json, put_table
 
 CAPTIONS = (

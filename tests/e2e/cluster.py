@@ -20,13 +20,13 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from zoetrope.infra.cluster import Cluster
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
+from zoetrope.infra.kubernetes import Cluster
 from zoetrope.infra.references import Reference, digest_bytes
 from zoetrope.infra.runs import RunShelf
 from zoetrope.infra.store import get_bytes, get_json, open_store
-from zoetrope.pipelines.cluster.client import Kubeflow
+from zoetrope.pipelines.kubeflow.client import Kubeflow
 
 # DATASET_REMOTE: git URL of the data registry, as this machine reaches it.
 NAMESPACE = os.environ.get("NAMESPACE", "kubeflow")
@@ -133,8 +133,8 @@ def submit(overrides: tuple[str, ...], lock: str) -> str:
 def submit_unchecked(overrides: tuple[str, ...], lock: str) -> str:
     """Without the checks that would refuse it."""
     from zoetrope.infra.images.lock import read_images
-    from zoetrope.pipelines.cluster import submission
-    from zoetrope.pipelines.compile import compile_cluster
+    from zoetrope.pipelines.definition.compile import compile_cluster
+    from zoetrope.pipelines.kubeflow import submission
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "train.yaml"
@@ -255,7 +255,7 @@ class Run:
 
     def verdict(self, step: str) -> ZoetropeError | None:
         """What the step left for its retries."""
-        return self.shelf.verdict(step)
+        return self.shelf.verdicts.get(step)
 
 
 def conditions(job: dict[str, Any]) -> set[str]:

@@ -11,7 +11,7 @@ from tests.e2e import cases, cluster, faults, invariants
 from tests.e2e.cases import common, hopeless, stopped
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger.chain import LedgerChain
-from zoetrope.infra.ledger.resources import Resources
+from zoetrope.infra.resources import Resources
 from zoetrope.infra.store import open_store
 
 

@@ -68,7 +68,7 @@ class ApiServer:
     def client(self, patience=20.0, namespace="test"):
         from kubernetes import client
 
-        from zoetrope.infra.cluster import Cluster
+        from zoetrope.infra.kubernetes import Cluster
 
         configuration = client.Configuration()
         configuration.host = f"http://127.0.0.1:{self.port}"

@@ -14,13 +14,13 @@ from zoetrope.components.caption.step import caption
 from zoetrope.components.curate.step import curate
 from zoetrope.components.encode.step import encode
 from zoetrope.components.ingest.step import ingest
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_json, open_store, put_file_content, put_json
 from zoetrope.model.autoencoders import DCAEConfig
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import save_weights
-from zoetrope.pipelines.recipe import Recipe, load_recipe
+from zoetrope.pipelines.recipe.recipe import Recipe, load_recipe
 
 TINY = str(Path(__file__).parent.parent / "recipes" / "tiny.yaml")
 CHANGES = [

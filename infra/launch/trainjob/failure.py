@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from zoetrope.infra.cluster.jobs import holds
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
+from zoetrope.infra.kubernetes.jobs import holds
 from zoetrope.infra.launch import tails
 from zoetrope.infra.launch.trainjob.pods import History, Record, phase, terminated
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from zoetrope.infra.cluster import Cluster, Stop
-from zoetrope.infra.cluster.api import event_time
-from zoetrope.infra.cluster.jobs import pods_of
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes import Cluster, Stop
+from zoetrope.infra.kubernetes.api import event_time
+from zoetrope.infra.kubernetes.jobs import pods_of
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind, classify
 from zoetrope.infra.launch.trainjob.logs import NodeLog, log_tail

@@ -1,4 +1,4 @@
-"""The log of node 0, line by line, across broken connections and replaced pods."""
+"""The logs of a job's nodes, line by line, across broken connections and replaced pods."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from zoetrope.infra.cluster import Cluster, Stop, StreamBrokenError
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes import Cluster, Stop, StreamBrokenError
+from zoetrope.infra.kubernetes.jobs import is_terminal, pods_of
 from zoetrope.infra.launch.trainjob import names
-from zoetrope.infra.launch.trainjob.pods import Pod, index, started, terminated
+from zoetrope.infra.launch.trainjob.pods import History, Pod, index, started, terminated
+from zoetrope.infra.launch.trainjob.state import belongs
 
 log = logging.getLogger(__name__)
 KEPT_LINES = 400
 AGAIN_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 # Two streams of a container are written side by side, so their lines' times are not quite in order.
 DISORDER = timedelta(seconds=2)
 
@@ -155,3 +158,46 @@ def log_tail(cluster: Cluster, pod: str, count: int = KEPT_LINES) -> list[str]:
         return [line.partition(b" ")[2].decode(errors="replace") for line in cluster.log(pod, names.NODE, tail=count)]
     except StreamBrokenError:
         return []
+
+
+def replica_lines(
+    cluster: Cluster, job: str, number: int, *, since: datetime | None = None, follow: bool = False, stop: Stop
+) -> Iterator[str]:
+    """Lines of node `number`, without their times.
+
+    Args:
+        cluster: where the job runs.
+        job: name of the TrainJob.
+        number: of the node.
+        since: time of the first line.
+        follow: goes on until the job has ended, also with a pod that replaces another.
+        stop: ends it from another thread.
+    """
+    done: set[str] = set()
+    positions: dict[str, LogPosition] = {}
+    while not stop.is_set:
+        found = cluster.get("trainjobs", job)
+        if found is None:
+            return
+        over = is_terminal(found) or bool(found["spec"].get("suspend"))
+        pod = _pod(cluster, found, job, number)
+        if pod is not None and pod["metadata"]["uid"] not in done and started(pod):
+            uid, ended = pod["metadata"]["uid"], terminated(pod) is not None
+            position = positions.setdefault(uid, LogPosition(since))
+            try:
+                yield from node_log(cluster, pod["metadata"]["name"], position, follow=follow and not ended, stop=stop)
+            except StreamBrokenError:
+                stop.wait(LOOK_SECONDS)
+                continue
+            if ended:
+                done.add(uid)
+            if follow:
+                continue
+        if over or not follow:
+            return
+        stop.wait(LOOK_SECONDS)
+
+
+def _pod(cluster: Cluster, found: dict[str, object], job: str, number: int) -> Pod | None:
+    pods = History.of(pod for pod in cluster.pods(pods_of(job)) if belongs(pod, found)).latest
+    return next((record.pod for record in pods if index(record.pod) == number), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from zoetrope.infra.cluster.jobs import condition
+from zoetrope.infra.kubernetes.jobs import condition
 from zoetrope.infra.launch.trainjob import names
 
 Pod = Mapping[str, Any]

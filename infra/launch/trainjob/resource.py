@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from zoetrope.infra.cluster.jobs import STOP_FIRST
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
+from zoetrope.infra.kubernetes.jobs import STOP_FIRST
 from zoetrope.infra.launch.trainjob import names
+from zoetrope.infra.placement import Placement
 
 if TYPE_CHECKING:
     from torchx.specs import AppDef, Role

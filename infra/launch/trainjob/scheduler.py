@@ -16,16 +16,16 @@ from typing import Any
 from torchx.schedulers.api import DescribeAppResponse, ListAppResponse, Scheduler, Stream, StructuredOpts
 from torchx.specs import AppDef, AppDryRunInfo, AppState, ReplicaStatus, Role, RoleStatus, runopts
 
-from zoetrope.infra.cluster import Cluster, Stop
-from zoetrope.infra.cluster.jobs import MANAGED_BY, condition, holds, is_terminal, pods_of
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement, cores
+from zoetrope.infra.kubernetes import Cluster, Stop
+from zoetrope.infra.kubernetes.jobs import MANAGED_BY, condition, holds, is_terminal, pods_of
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.follow import waits_for
-from zoetrope.infra.launch.trainjob.follow_logs import replica_lines
+from zoetrope.infra.launch.trainjob.logs import replica_lines
 from zoetrope.infra.launch.trainjob.pods import History, Pod, failed, index, phase
 from zoetrope.infra.launch.trainjob.resource import Identity, trainjob
 from zoetrope.infra.launch.trainjob.state import belongs
+from zoetrope.infra.placement import Placement, cores
 
 log = logging.getLogger(__name__)
 NAME = "trainjob"

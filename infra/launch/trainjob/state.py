@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoetrope.infra.cluster.jobs import ATTEMPT, condition, holds
+from zoetrope.infra.kubernetes.jobs import ATTEMPT, condition, holds
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
 from zoetrope.infra.launch.trainjob.pods import (

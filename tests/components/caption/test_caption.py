@@ -13,9 +13,9 @@ import pytest
 from zoetrope.components.caption.batches import Clip, best_caption, split, suffix
 from zoetrope.components.caption.config import CaptionConfig
 from zoetrope.components.caption.step import caption
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_bytes
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, get_table, open_store, put_json, put_table
 
 

@@ -14,7 +14,7 @@ from zoetrope.components.curate.step import curate
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import DefectRates, FootageConfig, render_footage
 from zoetrope.components.ingest.step import ingest
-from zoetrope.infra.steps.context import StepContext, StepResult
+from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.store import get_json, get_table, open_store
 
 FOOTAGE = FootageConfig(

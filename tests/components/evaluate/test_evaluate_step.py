@@ -9,8 +9,8 @@ import pytest
 
 from zoetrope.components.evaluate.config import EvaluateConfig
 from zoetrope.components.evaluate.step import evaluate
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_json, get_table, put_file_content, put_json
 from zoetrope.model.video import write_video
 

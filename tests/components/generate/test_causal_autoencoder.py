@@ -6,9 +6,9 @@ import av
 import pytest
 import torch
 
-from zoetrope.components.generate.opening import open_reference
+from zoetrope.components.generate.command.opening import open_reference
+from zoetrope.components.generate.command.videos import VideoRequest, generate_videos
 from zoetrope.components.generate.prompts import Prompt
-from zoetrope.components.generate.videos import VideoRequest, generate_videos
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import get_json, put_file_content, put_json
 from zoetrope.model.autoencoders import HunyuanVideoConfig, build_autoencoder

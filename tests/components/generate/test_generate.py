@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoetrope.components.generate.command.given import GivenFiles
+from zoetrope.components.generate.command.opening import OpenedModel, open_reference
+from zoetrope.components.generate.command.videos import VideoRequest, generate_videos
 from zoetrope.components.generate.config import GenerateConfig
-from zoetrope.components.generate.given import GivenFiles
-from zoetrope.components.generate.opening import OpenedModel, open_reference
 from zoetrope.components.generate.prompts import Prompt
 from zoetrope.components.generate.step import generate
-from zoetrope.components.generate.videos import VideoRequest, generate_videos
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import Store, get_bytes, get_json, put_json
 from zoetrope.model.sampling import SamplerConfig
 from zoetrope.model.sampling.image_first import first_frames

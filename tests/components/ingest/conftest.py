@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zoetrope.components.ingest.footage.film import write_film
-from zoetrope.infra.steps.context import StepContext
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.store import open_store
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import DefectRates, FootageConfig, render_footage
-from zoetrope.components.ingest.inspect import inspect_file
+from zoetrope.components.ingest.probe import inspect_file
 from zoetrope.components.ingest.step import ingest
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_bytes, get_json, get_table
 
 MakeVideo = Callable[..., Path]

@@ -6,7 +6,7 @@ import pytest
 
 from zoetrope.components.ingest.config import IngestConfig
 from zoetrope.components.ingest.gates import raw_gate
-from zoetrope.components.ingest.inspect import Facts
+from zoetrope.components.ingest.probe import Facts
 
 GOOD = Facts(
     digest="0" * 64,

@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 
 from zoetrope.components.promote import PromoteConfig, promote
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, open_store, put_json
 from zoetrope.infra.tracking import ModelRegistry, Tracker, local_tracking_uri
 

@@ -9,8 +9,8 @@ import pytest
 
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.step import render_report, report
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_bytes, get_json, put_json
 
 RUN = "2026-11-23-nano-1"

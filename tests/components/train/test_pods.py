@@ -17,12 +17,12 @@ from tests.components.train.test_train_steps import (
     dataset_and_parent,
     stage_config,
 )
+from zoetrope.components.train.checkpoint_sync import StoreMirror
 from zoetrope.components.train.job import TrainingJob
-from zoetrope.components.train.mirror import StoreMirror
 from zoetrope.components.train.step import train_autoencoder, train_stage
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
-from zoetrope.infra.steps.context import StepContext
+from zoetrope.infra.placement import Placement
 from zoetrope.infra.store import get_json, open_store
 
 

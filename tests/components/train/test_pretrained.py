@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from zoetrope.components.train.config import AutoencoderStepConfig
 from zoetrope.components.train.step import train_autoencoder
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference, digest_file
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, open_store, put_file_content, put_json, put_table
 from zoetrope.model.autoencoders import DCAEConfig, HunyuanVideoConfig, TilingConfig, load_autoencoder
 from zoetrope.model.autoencoders import build_autoencoder as build

@@ -18,9 +18,9 @@ from zoetrope.components.train.job import TrainingJob, local_app
 from zoetrope.components.train.perceptual import with_stored_weights
 from zoetrope.components.train.step import train_autoencoder, train_stage
 from zoetrope.components.train.worker import train
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import get_json, open_store, put_content, put_file_content, put_json, put_table
 from zoetrope.model.autoencoders import DCAEConfig, load_autoencoder
 from zoetrope.model.checkpoint import load_weights, make_config, read_weights, save_weights

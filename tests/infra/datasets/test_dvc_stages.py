@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from zoetrope.pipelines.recipe import load_recipe
-from zoetrope.pipelines.step_table import DATA_STEPS, STEPS
+from zoetrope.pipelines.definition.step_table import DATA_STEPS, STEPS
+from zoetrope.pipelines.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[3]
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

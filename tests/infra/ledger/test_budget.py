@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
-from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, Resources, collect
+from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, collect
 from zoetrope.infra.ledger.budget import next_try, open_reservations, reservations, reserve, settle
+from zoetrope.infra.placement import Placement
 from zoetrope.infra.prices import cost, load_price_sheet
+from zoetrope.infra.resources import Resources
 
 RUN = "run-1"
 SHEET = "open-sora-2-paper-2025-03"  # 2.00 USD per H200 and hour, nothing else

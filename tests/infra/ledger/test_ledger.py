@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.ledger import LedgerChain, Resources, collect, next_attempt
+from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
+from zoetrope.infra.resources import Resources
 from zoetrope.infra.store import open_store
 
 

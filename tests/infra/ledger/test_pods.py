@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, Resources, collect, next_attempt
+from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, collect, next_attempt
 from zoetrope.infra.ledger.pods import GONE, events_of, read_pods
+from zoetrope.infra.resources import Resources
 
 RUN = "run-1"
 START = 1000.0

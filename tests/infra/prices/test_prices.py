@@ -8,8 +8,9 @@ import pytest
 
 import zoetrope.infra.prices as prices
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.ledger import LedgerEntry, Resources
+from zoetrope.infra.ledger import LedgerEntry
 from zoetrope.infra.prices import cost, list_price_sheets, load_price_sheet
+from zoetrope.infra.resources import Resources
 
 
 def entry(seconds, **resources):

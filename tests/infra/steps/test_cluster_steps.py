@@ -60,20 +60,20 @@ def test_a_failure_for_good_is_repeated_by_no_retry_but_by_a_person(
     monkeypatch.setenv("KFP_RETRY_INDEX", "0")  # a person's retry counts from 0 again
     product, record = execute_job(JOB, succeeds)
     assert pod.steps()["curate"] == {"record": record, "product": product, "mlflow_run": ""}
-    assert pod.verdict("curate") is None
+    assert pod.verdicts.get("curate") is None
 
 
 @pytest.mark.parametrize("error", [ZoetropeError("S3 is away", retryable=True), ConnectionError("reset")])
 def test_what_may_pass_leaves_no_verdict(pod: RunShelf, error: Exception) -> None:
     with pytest.raises((SystemExit, ConnectionError)):
         execute_job(JOB, fails(error))
-    assert pod.verdict("curate") is None
+    assert pod.verdicts.get("curate") is None
 
 
 def test_a_fault_of_ours_is_final_too(pod: RunShelf) -> None:
     with pytest.raises(KeyError):
         execute_job(JOB, fails(KeyError("column")))
-    verdict = pod.verdict("curate")
+    verdict = pod.verdicts.get("curate")
     assert verdict is not None
     assert "KeyError" in verdict.headline
 
@@ -88,10 +88,10 @@ def test_a_pod_that_is_told_to_end_writes_nothing_more(pod: RunShelf) -> None:
 
 
 def test_verdicts_are_forgotten_for_a_persons_retry(pod: RunShelf) -> None:
-    pod.write_verdict("stage_1", ZoetropeError("out of memory"))
-    pod.write_verdict("encode", ZoetropeError("no clip"))
-    assert sorted(pod.clear_verdicts()) == ["encode", "stage_1"]
-    assert pod.verdict("stage_1") is None
+    pod.verdicts.write("stage_1", ZoetropeError("out of memory"))
+    pod.verdicts.write("encode", ZoetropeError("no clip"))
+    assert sorted(pod.verdicts.clear_all()) == ["encode", "stage_1"]
+    assert pod.verdicts.get("stage_1") is None
 
 
 def test_tasks_that_are_no_steps_end_with_one_line_and_a_verdict(
@@ -101,12 +101,12 @@ def test_tasks_that_are_no_steps_end_with_one_line_and_a_verdict(
         raise ZoetropeError("unknown key stages.stage_9", "did you mean stage_1?")
     assert ended.value.code == 2
     assert "zoetrope: resolve: unknown key stages.stage_9" in capsys.readouterr().err
-    assert pod.verdict("resolve") is not None
+    assert pod.verdicts.get("resolve") is not None
 
 
 def test_the_last_step_closes_a_run_that_was_closed_before(pod: RunShelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person's retry: KFP does not repeat the exit task."""
-    monkeypatch.setattr("zoetrope.infra.cluster.collect.collect_this_run", lambda settings: None)
+    monkeypatch.setattr("zoetrope.infra.reaper.collect.collect_this_run", lambda settings: None)
     plan = RunPlan(run_id="run-1", pipeline="data", steps=("curate",), recipe="nano", recipe_digest="d")
     pod.write_plan(plan)
     execute_job(JOB, succeeds)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.runs import RunPlan, RunShelf
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import open_store, put_json
 from zoetrope.infra.tracking import Tracker, local_tracking_uri
 from zoetrope.infra.tracking.live import live_metrics

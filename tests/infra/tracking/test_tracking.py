@@ -6,9 +6,9 @@ import logging
 import pytest
 from mlflow.exceptions import MlflowException
 
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
 from zoetrope.infra.references import Reference
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import open_store
 from zoetrope.infra.tracking import ModelRegistry, Tracker, local_tracking_uri
 from zoetrope.infra.tracking.outbox import flatten

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.context import StepContext
 from zoetrope.infra.store import open_store
 from zoetrope.infra.workers import map_units
 from zoetrope.infra.workers.replica import replica_index

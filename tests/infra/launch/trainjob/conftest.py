@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from zoetrope.infra.launch.trainjob.contract import Contract
+from zoetrope.infra.launch.trainjob.runner import Contract
 
 RUN, STEP, NAME = "run-1", "stage_1", "zjob"
 LABELS = {"app.kubernetes.io/managed-by": "zoetrope", "zoetrope/run": RUN, "zoetrope/step": STEP}

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from zoetrope.infra.cluster.jobs import STOP_FIRST
+from zoetrope.infra.kubernetes.jobs import STOP_FIRST
 
 FLOW = {"metadata": {"name": "flow"}, "spec": {}, "status": {"phase": "Running"}}
 
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from torchx.specs import AppDef, Role
 from zoetrope.infra.launch import run_app
-from zoetrope.infra.launch.placement import Placement
+from zoetrope.infra.placement import Placement
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import open_store
 folder = Path(sys.argv[1])

@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoetrope.infra.cluster import Stop
-from zoetrope.infra.launch.trainjob.follow_logs import replica_lines
-from zoetrope.infra.launch.trainjob.logs import LogPosition, NodeLog, log_tail
+from zoetrope.infra.kubernetes import Stop
+from zoetrope.infra.launch.trainjob.logs import LogPosition, NodeLog, log_tail, replica_lines
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -122,7 +121,7 @@ def test_the_tail_of_a_log(api_server, make):
 
 
 def test_a_person_reads_one_node_until_the_job_ends(api_server, make, monkeypatch):
-    monkeypatch.setattr("zoetrope.infra.launch.trainjob.follow_logs.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.LOOK_SECONDS", 0.01)
     api_server.put("trainjobs", make.job())
     api_server.put("pods", make.pod(0, uid=None))
     name = api_server.put("pods", make.pod(1, uid=None))["metadata"]["name"]

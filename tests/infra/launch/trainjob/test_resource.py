@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from torchx.components.dist import torchrun
 from torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount
 
-from zoetrope.infra.cluster.jobs import STOP_FIRST
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.placement import Placement
+from zoetrope.infra.kubernetes.jobs import STOP_FIRST
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.resource import REPLICA, Identity, literal, owner_reference, trainjob
+from zoetrope.infra.placement import Placement
 
 IDENTITY = Identity(name="zabc", namespace="team", labels={"zoetrope/run": "r"}, annotations={"zoetrope/digest": "d"})
 

@@ -1,0 +1,1 @@
+"""Videos for a person who asks: `zoetrope generate`. No pipeline uses it."""

@@ -1,0 +1,85 @@
+"""Trying again while the API server is away, and saying so once per outage."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import urllib3
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from zoetrope.infra.kubernetes.errors import FORBIDDEN, PASSING_STATUS, UNAUTHORIZED, ApiRefusedError
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+LONGEST_WAIT = 5.0
+REMIND_SECONDS = 15.0
+# An API server that has just started refuses everybody until it has read its roles.
+GRACE_SECONDS = 30.0
+
+
+class Patience:
+    """Repeats calls that failed by a fault that passes.
+
+    Args:
+        seconds: how long one call is tried before it counts as failed.
+        longest_wait: most seconds between two tries.
+    """
+
+    def __init__(self, seconds: float, longest_wait: float = LONGEST_WAIT) -> None:
+        self.seconds = seconds
+        self.longest_wait = longest_wait
+        self._lock = threading.Lock()
+        self._reached = False
+        self._away_since: float | None = None
+        self._told = 0.0
+
+    def call(self, what: str, function: Callable[[], Result]) -> Result:
+        """`function()`, again and again while it fails by a fault that passes; the last error goes on."""
+        retrying: Any = Retrying(
+            retry=retry_if_exception(self._passes),
+            stop=stop_after_delay(self.seconds),
+            wait=wait_exponential_jitter(multiplier=0.2, max=self.longest_wait, jitter=0.2),
+            before_sleep=lambda state: self._say(what, state.outcome.exception() if state.outcome else None),
+            reraise=True,
+        )
+        result: Result = retrying(function)
+        self._back()
+        return result
+
+    def _passes(self, error: BaseException) -> bool:
+        if isinstance(error, ApiRefusedError):
+            if error.status in (UNAUTHORIZED, FORBIDDEN) and not error.by_webhook:
+                away = self._away_since
+                return self._reached and away is not None and time.monotonic() - away < GRACE_SECONDS
+            if error.status not in PASSING_STATUS:
+                self._back()
+            return error.status in PASSING_STATUS
+        if isinstance(error, (urllib3.exceptions.NameResolutionError, urllib3.exceptions.SSLError)):
+            return self._reached  # wrong from the start, unless it worked before
+        return isinstance(error, urllib3.exceptions.HTTPError)
+
+    def _say(self, what: str, error: BaseException | None) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self._away_since is None:
+                self._away_since = now
+            elif now - self._told < REMIND_SECONDS:
+                return
+            self._told = now
+            away = now - self._away_since
+        log.warning(
+            "Kubernetes API: %s: %s; away for %.0f s, tried again for up to %.0f s", what, error, away, self.seconds
+        )
+
+    def _back(self) -> None:
+        with self._lock:
+            self._reached = True
+            if self._away_since is None:
+                return
+            away, self._away_since = time.monotonic() - self._away_since, None
+        log.warning("Kubernetes API: answers again after %.0f s", away)

@@ -1,0 +1,288 @@
+"""What a step promises about its job: never doubled, never left behind, taken up again by whoever comes next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes import AlreadyExistsError, Cluster
+from zoetrope.infra.kubernetes.jobs import JOB_OF_POD, MANAGED_BY, RUN, STEP, attempt_of, pods_of
+from zoetrope.infra.launch.trainjob import names
+from zoetrope.infra.launch.trainjob.failure import Failure, Kind
+from zoetrope.infra.launch.trainjob.follow import CancelledError, Ending, explained, follow, is_cancelled
+from zoetrope.infra.launch.trainjob.pods import History
+from zoetrope.infra.launch.trainjob.resource import owner_reference
+from zoetrope.infra.launch.trainjob.state import JobState, belongs
+
+log = logging.getLogger(__name__)
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+GONE_SECONDS = 180.0
+GONE_LOOK_SECONDS = 1.0
+# Between Terminate and the signal that ends this process lie 6 to 8 seconds, in which the job has to be deleted.
+LAST_WORDS_SECONDS = 2.0
+
+OnEnd = Callable[[dict[str, Any], list[dict[str, Any]]], None]
+MakeBody = Callable[[int, dict[str, Any] | None], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What became of a job that ended well.
+
+    Attributes:
+        name: of the TrainJob; empty where it ran on this machine.
+        attempt: 1 for the first that was made.
+        queued_seconds: that it waited in a queue.
+        running_seconds: that its pods ran.
+    """
+
+    name: str = ""
+    attempt: int = 1
+    queued_seconds: float = 0.0
+    running_seconds: float = 0.0
+
+
+@dataclass
+class Contract:
+    """One job of one step.
+
+    Attributes:
+        cluster: where it runs.
+        name: of the TrainJob.
+        labels: of the job, by which its own are told from others'.
+        digest: identifies what the job computes.
+        make_body: (attempt, owner reference) -> TrainJob.
+        has_result: whether what a completed job computes is in the store.
+        say: takes one line whenever something changes.
+        write: takes the lines of the job's log.
+        first_attempt: the number of an attempt while the cluster knows no job of this name.
+        reserve: is called with the number of an attempt before it is made, and may refuse it.
+        workflow: name of the Argo Workflow that the step belongs to; empty for none.
+        afresh: whether a job that has failed is made anew whatever it failed of, since a person asked for it.
+        schedule_timeout: seconds that the job's pods may fail to start.
+        max_restarts: how often the job is made anew after failures that pass.
+        on_end: is given the job and all its pods whenever it ended, before it is deleted.
+        on_pods: is called whenever more of its pods have got their node, in a thread of its own.
+    """
+
+    cluster: Cluster
+    name: str
+    labels: Mapping[str, str]
+    digest: str
+    make_body: MakeBody
+    has_result: Callable[[], bool]
+    say: Callable[[str], None]
+    write: Callable[[str], None]
+    first_attempt: Callable[[], int] = lambda: 1
+    reserve: Callable[[int], None] = lambda attempt: None
+    workflow: str = ""
+    afresh: bool = False
+    schedule_timeout: float = 1800.0
+    max_restarts: int = 3
+    on_end: OnEnd | None = None
+    on_pods: Callable[[], object] | None = None
+    _noting: threading.Thread | None = None
+
+    def fulfil(self) -> JobReport:
+        """Makes the job, or takes up the one that is there, and follows it to its end.
+
+        Raises:
+            ZoetropeError: it failed for good, cannot start, or its name is another's.
+            SystemExit: (143) the run was terminated; the job is deleted.
+        """
+        state: JobState | None = None
+        try:
+            owner = self._owner()
+            job = self._take_up(owner) or self._make(self.first_attempt(), 0, owner)
+            while True:
+                state = JobState(job, self.schedule_timeout)
+                ending = self._ending(state)
+                self._end(state)
+                if ending.failure is None:
+                    if self.has_result():
+                        return self._report(state)
+                    # It ran, but somebody removed what it made (or it never made it).
+                    ending.failure = Failure(kind=Kind.UNKNOWN, message="it completed, but left no result in the store")
+                job = self._again(state, ending, owner)
+        except CancelledError:
+            self._cancel(state)
+            self.say("stopped, because the run was terminated")
+            raise SystemExit(EXIT_TERMINATED) from None
+
+    def _owner(self) -> dict[str, Any] | None:
+        if not self.workflow:
+            return None
+        workflow = self.cluster.get("workflows", self.workflow)
+        if workflow is None or is_cancelled(workflow):
+            raise CancelledError
+        return owner_reference(workflow)
+
+    def _make(self, attempt: int, restarts: int, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """A new job, or the one that somebody made at the same moment."""
+        self.reserve(attempt)
+        body = self.make_body(attempt, owner)
+        body["metadata"]["annotations"][names.RESTARTS] = str(restarts)
+        try:
+            made = self.cluster.create("trainjobs", body)
+        except AlreadyExistsError:
+            return self._take_up(owner) or self._make(attempt, restarts, owner)
+        self.say(f"made (attempt {attempt})")
+        return made
+
+    def _take_up(self, owner: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The job of this name if it does what the step wants; None where there is none."""
+        found = self.cluster.get("trainjobs", self.name)
+        if found is None:
+            return None
+        self._check_whose(found)
+        if found["metadata"].get("deletionTimestamp"):
+            self.say("waits until the earlier job is gone")
+            self._remove(found)
+            return self._make(attempt_of(found) + 1, 0, owner)
+        state = JobState(found, self.schedule_timeout)
+        over = state.over
+        why = ""
+        if _annotation(found, names.DIGEST) != self.digest:
+            why = "computed something else"
+        elif state.failed and self.afresh:
+            why = "has failed"
+        if not why:
+            self.say(f"takes up attempt {attempt_of(found)}" + (", which has ended" if over else ""))
+            return found
+        if not over:
+            raise ZoetropeError(
+                f"TrainJob {self.name}: still computes something else for this step",
+                f"wait for its end, or `kubectl delete trainjob {self.name}`",
+                retryable=True,
+            )
+        self.say(f"replaces an earlier job, which {why}")
+        state.history = self._pods(found)
+        self._end(state)
+        self._remove(found)
+        return self._make(attempt_of(found) + 1, 0, owner)
+
+    def _check_whose(self, found: Mapping[str, Any]) -> None:
+        labels = found["metadata"].get("labels") or {}
+        if labels.get(MANAGED_BY) != names.ZOETROPE or not labels.get(RUN):
+            raise ZoetropeError(
+                f"TrainJob {self.name}: there is a job of this name that zoetrope did not make",
+                f"rename it, or `kubectl delete trainjob {self.name}`",
+            )
+        for label in (RUN, STEP):
+            if labels.get(label) != self.labels[label]:
+                what = label.rpartition("/")[2]
+                raise ZoetropeError(
+                    f"TrainJob {self.name}: belongs to {what} {labels.get(label)}, not to {self.labels[label]}",
+                    f"wait for its end, or `kubectl delete trainjob {self.name}`",
+                )
+
+    def _ending(self, state: JobState) -> Ending:
+        if not state.over:
+            return follow(
+                self.cluster, state, workflow=self.workflow, say=self.say, write=self.write, held=self._note_pods
+            )
+        state.history = self._pods(state.job)
+        return Ending(state, None, []) if state.complete else explained(self.cluster, state, [])
+
+    def _pods(self, job: Mapping[str, Any]) -> History:
+        return History.of(pod for pod in self.cluster.pods(pods_of(self.name)) if belongs(pod, job))
+
+    def _again(self, state: JobState, ending: Ending, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """The next attempt, or the error where there is none."""
+        failure, attempt, restarts = ending.failure, attempt_of(state.job), _restarts(state.job)
+        assert failure is not None
+        error = failure.error(self.name, ending.log)
+        last = failure.kind is Kind.DELETED or not failure.retryable or restarts >= self.max_restarts
+        if last:
+            if not state.over:
+                self.cluster.remove_job(self.name)
+            raise error
+        self.say(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")
+        self._remove(state.job)
+        return self._make(attempt + 1, restarts + 1, owner)
+
+    def _remove(self, job: Mapping[str, Any]) -> None:
+        self.cluster.remove_job(self.name)
+        self._wait_until_gone(job)
+
+    def _wait_until_gone(self, job: Mapping[str, Any]) -> None:
+        """Until a deleted job and its pods are gone; the pods may outlive it."""
+        deadline = time.monotonic() + GONE_SECONDS
+        if self._is_there(job):
+            uid = job["metadata"]["uid"]
+            for event in self.cluster.watch("trainjobs", self.name, GONE_SECONDS):
+                if event["type"] == "DELETED" or event["object"]["metadata"]["uid"] != uid:
+                    break
+        while self._is_there(job) or any(belongs(pod, job) for pod in self.cluster.pods(pods_of(self.name))):
+            if time.monotonic() > deadline:
+                raise ZoetropeError(
+                    f"TrainJob {self.name}: was deleted, but its pods do not end for {GONE_SECONDS:.0f} s",
+                    f"see `kubectl get pods -l {JOB_OF_POD}={self.name}`; a lost node may hold them",
+                    retryable=True,
+                )
+            time.sleep(GONE_LOOK_SECONDS)
+
+    def _is_there(self, job: Mapping[str, Any]) -> bool:
+        found = self.cluster.get("trainjobs", self.name)
+        return found is not None and found["metadata"]["uid"] == job["metadata"]["uid"]
+
+    def _cancel(self, state: JobState | None) -> None:
+        """Deletes the job at once; its last words may take two seconds."""
+        if state is None:
+            found = self.cluster.get("trainjobs", self.name)
+            if found is None:
+                return
+            self._check_whose(found)
+            state = JobState(found, self.schedule_timeout)
+            state.history = self._pods(found)
+        words = threading.Thread(target=self._end, args=[state], name="last words", daemon=True)
+        words.start()
+        words.join(LAST_WORDS_SECONDS)
+        self.cluster.remove_job(self.name)
+        words.join()
+
+    def _end(self, state: JobState) -> None:
+        if self.on_end is not None:
+            pods = [dict(pod) for pod in state.history.pods]
+            self._record("end", partial(self.on_end, dict(state.job), pods))
+
+    def _note_pods(self) -> bool:
+        """Beside the following, which must see in time that the run is terminated; False while it is at it."""
+        if self.on_pods is None:
+            return True
+        if self._noting is not None and self._noting.is_alive():
+            return False
+        note = partial(self._record, "pods", self.on_pods)
+        self._noting = threading.Thread(target=note, name="pods noted", daemon=True)
+        self._noting.start()
+        return True
+
+    def _record(self, what: str, note: Callable[[], object]) -> None:
+        try:
+            note()
+        except Exception:  # bookkeeping must not keep a job from being followed, stopped or made anew
+            log.exception("TrainJob %s: its %s could not be recorded", self.name, what)
+
+    def _report(self, state: JobState) -> JobReport:
+        now = time.time()
+        return JobReport(
+            name=self.name,
+            attempt=attempt_of(state.job),
+            queued_seconds=round(state.queued_seconds(now), 3),
+            running_seconds=round(state.running_seconds(now), 3),
+        )
+
+
+def _restarts(job: Mapping[str, Any]) -> int:
+    text = _annotation(job, names.RESTARTS)
+    return int(text) if text.isdigit() else 0
+
+
+def _annotation(job: Mapping[str, Any], name: str) -> str:
+    return str((job["metadata"].get("annotations") or {}).get(name, ""))

@@ -1,0 +1,254 @@
+"""Stops TrainJobs that their run has left behind, and brings the ledgers of ended runs to their end.
+
+A job of ours is left behind when its run is over: the Argo Workflow is gone, has succeeded, failed or broken down, or
+was told to terminate (`activeDeadlineSeconds: 0`). Whether its launcher lives says nothing: while the Workflow runs,
+the launcher's next attempt adopts the job. Jobs without our labels, or without a run, are not looked at.
+
+Jobs that have completed or failed hold nothing. They stay for as long as the Workflow is there, so that a retry of
+the run finds what came of them; the owner reference takes them away with it.
+
+A job that was deleted, by whomever or with its Workflow, is kept by its finalizer until it has been stopped here: were
+its pods not stopped first, Trainer might run them once more (see `Cluster.remove_job`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubernetes.jobs import RUN, WORKFLOW, is_held, is_terminal, pods_of
+from zoetrope.infra.ledger.events import run_folder
+from zoetrope.infra.ledger.open_runs import forget_open_run, list_open_runs, note_open_run
+from zoetrope.infra.reaper.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
+from zoetrope.infra.reaper.pods import RUN_OF_POD
+from zoetrope.infra.store import Store
+
+if TYPE_CHECKING:
+    from zoetrope.infra.kubernetes.api import Cluster
+
+Result = TypeVar("Result")
+ENDED_PHASES = ("Succeeded", "Failed", "Error")
+RECENT_SECONDS = 3600.0
+"""An ended Workflow that nobody noted is looked at for so long; KFP deletes it after the same time."""
+LAST_LOOK_SECONDS = 40.0
+"""How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
+Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
+POLL_SECONDS = 0.3
+"""A deleted pod shows how it ended for less than a second before it is gone."""
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One thing that the reaper did, would do (dry run) or could not do.
+
+    Attributes:
+        action: `deleted`, `collected`, `settled`, or `failed`.
+        name: the TrainJob or the run.
+        run: id of the run.
+        why: in words.
+    """
+
+    action: str
+    name: str
+    run: str
+    why: str
+
+
+@dataclass
+class Reaped:
+    """What one pass did.
+
+    Attributes:
+        deeds: in order.
+        failures: what could not be done; the rest was.
+    """
+
+    deeds: list[Deed] = field(default_factory=list)
+    failures: list[Deed] = field(default_factory=list)
+
+
+def reap(
+    cluster: Cluster,
+    store: Store,
+    *,
+    dry_run: bool = False,
+    price_sheet: str = "",
+    clock: Clock = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Reaped:
+    """One pass over a namespace.
+
+    A job's pods are read before it is deleted and again until they have ended. Nothing is written to the store until
+    all jobs are stopped: where it is away, what goes on running costs more than what the ledger then lacks.
+
+    Args:
+        cluster: the namespace.
+        store: where the ledger lies.
+        dry_run: only says which jobs would be deleted; nothing is written.
+        price_sheet: name of the sheet that reservations are settled by.
+        clock: seconds since the epoch.
+        sleep: waits between two looks at ending pods.
+
+    Raises:
+        ZoetropeError: the cluster cannot be asked for jobs. Faults of one job or run are in the result.
+    """
+    return _Pass(cluster, store, dry_run, price_sheet, clock, sleep).run()
+
+
+def why_over(workflow: Json | None) -> str:
+    """Why a run is over, in words; empty while it is not."""
+    if workflow is None:
+        return "its run is gone"
+    phase = workflow.get("status", {}).get("phase", "")
+    if phase in ENDED_PHASES:
+        return f"its run has ended ({phase})"
+    if workflow.get("spec", {}).get("activeDeadlineSeconds") == 0:
+        return "its run was told to terminate"
+    return ""
+
+
+class _Pass:
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        dry_run: bool,
+        price_sheet: str,
+        clock: Clock,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.cluster, self.store, self.dry_run = cluster, store, dry_run
+        self.price_sheet, self.clock, self.sleep = price_sheet, clock, sleep
+        self.nodes = Nodes(cluster)
+        self.done = Reaped()
+
+    def run(self) -> Reaped:
+        jobs = [job for job in self.cluster.list("trainjobs", OURS) if _run_of(job) and _workflow_of(job)]
+        stopped = [
+            (job, pods) for job in jobs if (pods := self._try(_name(job), _run_of(job), self._stop, job)) is not None
+        ]
+        # Nothing before this line touches the store, which may be away.
+        for job, pods in stopped:
+            self._try(_name(job), _run_of(job), self._note, job, pods)
+        self._see_pods_end([job for job, _ in stopped])
+        if not self.dry_run:
+            self._try("ledger", "", self._ledgers)
+        return self.done
+
+    def _stop(self, job: Json) -> list[Json] | None:
+        """Deletes a job that was left behind and returns the pods that it had; None for one that is left alone."""
+        # Read now, not at the begin of the pass: a retry may have revived the run.
+        workflow = self.cluster.get("workflows", _workflow_of(job))
+        held = is_held(job)
+        why = "it was deleted" if held else why_over(workflow)
+        stays = _is_going(job) or (is_terminal(job) and workflow is not None)
+        if not why or (stays and not held):
+            return None
+        pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
+        if not self.dry_run:
+            self.cluster.remove_job(_name(job))
+        self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
+        return None if self.dry_run else pods or []
+
+    def _note(self, job: Json, pods: list[Json]) -> None:
+        # Once the job is gone nothing else may name its run any more.
+        note_open_run(self.store, self.cluster.namespace, _run_of(job), _workflow_of(job))
+        collect_pods(self.cluster, self.store, _run_of(job), pods, job, self.clock)
+
+    def _see_pods_end(self, jobs: list[Json]) -> None:
+        """Looks at the pods of deleted jobs until they are gone: how they ended is not to be read afterwards."""
+        until = self.clock() + LAST_LOOK_SECONDS
+        while True:
+            left = []
+            for job in jobs:
+                pods = self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
+                if pods:
+                    self._try(_name(job), _run_of(job), self._note, job, pods)
+                    left.append(job)
+            jobs = left
+            if not jobs or self.clock() >= until:
+                return
+            self.sleep(POLL_SECONDS)
+
+    def _ledgers(self) -> None:
+        """Continues the ledgers of all runs that are not closed yet, and closes those that can be."""
+        noted = list_open_runs(self.store, self.cluster.namespace)
+        workflows = {flow["metadata"]["name"]: flow for flow in self.cluster.list("workflows", {})}
+        runs = dict(noted)
+        for name, each in workflows.items():
+            run = each["metadata"].get("labels", {}).get(RUN_OF_POD, "")
+            if run and run not in runs and self._is_recent(each) and self._is_ours(run):
+                runs[run] = name
+        for run, name in sorted(runs.items()):
+            mine = workflows.get(name) or self._by_run(workflows, run)
+            self._try(run, run, self._close, run, name, mine, run in noted)
+
+    def _close(self, run: str, workflow: str, flow: Json | None, noted: bool) -> None:
+        over = bool(why_over(flow))
+        running = self._collect(run, workflow)
+        jobs = self.cluster.list("trainjobs", {**OURS, RUN: run})
+        if not running:  # what is on its way out holds nothing any more
+            jobs = [job for job in jobs if not _is_going(job)]
+        settled = settle_run(self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock)
+        for name, usd in settled.items():
+            self.done.deeds.append(Deed("settled", name, run, f"{usd:.6f} USD"))
+        if not over and not noted:
+            note_open_run(self.store, self.cluster.namespace, run, workflow)
+        elif over and not running and all(is_terminal(job) for job in jobs):
+            forget_open_run(self.store, self.cluster.namespace, run)
+
+    def _collect(self, run: str, workflow: str) -> int:
+        """Pods of the run that still hold something."""
+        found = collect_run(self.cluster, self.store, run, nodes=self.nodes, clock=self.clock)
+        if found.written or found.gone:
+            why = f"{found.written} of {found.pods} pods written, {found.gone} found gone"
+            self.done.deeds.append(Deed("collected", run, run, why))
+        if found.running and workflow:
+            note_open_run(self.store, self.cluster.namespace, run, workflow)
+        return found.running
+
+    def _is_recent(self, flow: Json) -> bool:
+        finished = flow.get("status", {}).get("finishedAt")
+        return not finished or self.clock() - datetime.fromisoformat(finished).timestamp() < RECENT_SECONDS
+
+    def _is_ours(self, run: str) -> bool:
+        """Other pipelines run in the same namespace; ours have a step in the ledger."""
+        return next(iter(self.store.list(run_folder(run))), None) is not None
+
+    @staticmethod
+    def _by_run(workflows: dict[str, Json], run: str) -> Json | None:
+        found = (flow for flow in workflows.values() if flow["metadata"].get("labels", {}).get(RUN_OF_POD) == run)
+        return next(found, None)
+
+    def _try(self, name: str, run: str, work: Callable[..., Result], *arguments: Any) -> Result | None:
+        """One failing job or run does not stop the others."""
+        try:
+            return work(*arguments)
+        except Exception as error:  # noqa: BLE001 - also an answer of the cluster that nobody foresaw
+            what = error.headline if isinstance(error, ZoetropeError) else f"{type(error).__name__}: {error}"
+            failure = Deed("failed", name, run, what)
+            if failure not in self.done.failures:
+                self.done.failures.append(failure)
+            return None
+
+
+def _name(job: Json) -> str:
+    return str(job["metadata"]["name"])
+
+
+def _is_going(job: Json) -> bool:
+    return "deletionTimestamp" in job["metadata"]
+
+
+def _run_of(job: Json) -> str:
+    return str(job["metadata"].get("labels", {}).get(RUN, ""))
+
+
+def _workflow_of(job: Json) -> str:
+    noted = job["metadata"].get("annotations", {}).get(WORKFLOW, "")
+    owners = [each for each in job["metadata"].get("ownerReferences") or [] if each["kind"] == "Workflow"]
+    return str(noted or (owners[0]["name"] if owners else ""))

@@ -1,0 +1,152 @@
+"""Resolves a recipe, its overrides and the inputs of a run into one small job per step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoetrope.components.train.perceptual import weights_file
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.references import digest_bytes, digest_file, digest_json
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.steps.job import Job
+from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
+from zoetrope.pipelines.definition.code_digest import code_digest
+from zoetrope.pipelines.definition.inputs import RunInputs, resolved
+from zoetrope.pipelines.definition.step_table import STEPS
+from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
+
+
+def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
+    """Step name -> job. Equal recipes and code give equal jobs, except for `report`, which names its run."""
+    configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
+    jobs = {
+        name: Job(step=name, config=config, code=code_digest(STEPS[name].module)) for name, config in configs.items()
+    }
+    folder = recipe.source.folder
+    if folder:
+        jobs["ingest"] = jobs["ingest"].model_copy(update={"fingerprint": fingerprint(Path(folder))})
+    files = _user_files(recipe)
+    for name, paths in files.items():
+        jobs[name] = jobs[name].model_copy(update={"fingerprint": file_fingerprint(paths)})
+    return jobs
+
+
+def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Step name -> its complete configuration, of every step but `report`."""
+    values = recipe.model_dump(mode="json")
+    stages: dict[str, Any] = {
+        name: {"name": name, "stage": values["stages"][name], **values["model"]}
+        for name in ("stage_1", "stage_2", "stage_3")
+    }
+    promote = values["promote"] | {"budget_usd": values["budget_usd"]}
+    return {
+        "ingest": {"ingest": values["ingest"], "source": values["source"]},
+        **{name: values[name] for name in ("curate", "caption", "autoencoder", "encode", "generate", "evaluate")},
+        **stages,
+        "promote": promote,
+    }
+
+
+def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    commit, _, dirty = settings.commit.partition("+")
+    return {
+        "run_id": settings.run_id,
+        "recipe": recipe.name,
+        "recipe_hash": recipe_digest(recipe),
+        "commit": commit,
+        "dirty": bool(dirty) if commit else None,
+        "tracking_uri": settings.tracking_url or settings.tracking_uri,
+        "experiment": settings.experiment,
+        "budget_usd": float(recipe.budget_usd),
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest of a folder's listing (names, sizes, times of change): changed footage is not answered from a cache."""
+    if not folder.is_dir():
+        raise ZoetropeError(f"source folder {folder} does not exist or is no folder", "give --input DIR")
+    lines = []
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root, name)
+            status = path.lstat()
+            lines.append(
+                f"{path.relative_to(folder)!s}\0{status.st_size}\0{status.st_mtime_ns}".encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
+    return digest_bytes(b"\n".join(sorted(lines)))
+
+
+def _user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
+    """Step name -> key of the recipe -> file or folder of this machine that the step reads."""
+    files: dict[str, dict[str, Path]] = {}
+    if recipe.autoencoder.pretrained:
+        files["autoencoder"] = {"autoencoder.pretrained": Path(recipe.autoencoder.pretrained)}
+    elif lpips := weights_file(recipe.autoencoder.training):
+        files["autoencoder"] = {"autoencoder.training.losses.perceptual.weights": lpips}
+    if recipe.model.pretrained:
+        files["stage_1"] = {"model.pretrained": Path(recipe.model.pretrained)}
+    text = recipe.encode.text
+    if text.kind == "folders":
+        keys = ("t5_folder", "clip_folder")
+        files["encode"] = {f"encode.text.{key}": Path(getattr(text, key)) for key in keys}
+    return files
+
+
+def require_user_files(recipe: Recipe) -> None:
+    """Looks for what a recipe names on this machine, before a run begins.
+
+    Raises:
+        ZoetropeError: a folder of videos or a file of weights is not there.
+    """
+    if recipe.source.folder and not Path(recipe.source.folder).is_dir():
+        raise ZoetropeError(f"source.folder: there is no folder {recipe.source.folder}", "give --input DIR")
+    for paths in _user_files(recipe).values():
+        _require(paths)
+
+
+def _require(paths: Mapping[str, Path]) -> None:
+    for key, path in paths.items():
+        if not path.exists():
+            raise ZoetropeError(f"{key}: there is no file or folder {path}", "give a path on this machine")
+
+
+def file_fingerprint(paths: Mapping[str, Path]) -> str:
+    """Digest of the content of files and folders, each named by a key of the recipe.
+
+    Raises:
+        ZoetropeError: one is not there.
+    """
+    _require(paths)
+    digests = {}
+    for key, path in paths.items():
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        digests[key] = {str(file.relative_to(path)): digest_file(file) for file in files}
+    return digest_json(digests)
+
+
+def resolve(recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInputs | None = None) -> tuple[str, ...]:
+    """The work of the `resolve` task.
+
+    Args:
+        recipe: name of a recipe, path of a recipe file, or a whole recipe as JSON.
+        inputs: what was filled in.
+        settings: of the process.
+        run: what a run on a cluster was given beside; None on this machine, where the command line knows it.
+
+    Returns:
+        Job strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
+        (empty where it makes one).
+    """
+    known = resolved(recipe, inputs)
+    jobs = resolve_jobs(known, settings)
+    dataset = ""
+    if run is not None:
+        dataset = begin_cluster_run(known, inputs, settings, run)
+        jobs = {name: job.model_copy(update={"image": run.image_of(name)}) for name, job in jobs.items()}
+    return (*(jobs[name].text() for name in STEPS), dataset)

@@ -1,0 +1,60 @@
+"""Looks before a submission creates anything."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from zoetrope.infra.doctor import CHECKS, Ground, examine
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.kubeflow import KubeflowSettings
+from zoetrope.infra.ledger.budget import money, most
+from zoetrope.infra.prices import load_price_sheet
+from zoetrope.pipelines.definition.placements import placements
+from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.kubeflow.demands import demands
+from zoetrope.pipelines.kubeflow.kubernetes import api, has_kubeconfig
+from zoetrope.pipelines.recipe.recipe import Recipe
+
+
+def preflight(
+    settings: KubeflowSettings, recipe: Recipe, pipeline: str, images: Sequence[str], service_account: str
+) -> list[str]:
+    """What could not be looked at from here, for a note.
+
+    Without a kubeconfig only the images are looked for: Kubeflow's own API is enough to submit.
+
+    Raises:
+        ZoetropeError: the first problem that would make the run fail.
+    """
+    _check_budget(recipe, pipeline)
+    there = has_kubeconfig()
+    ground = Ground(
+        namespace=settings.namespace,
+        api=api(settings.namespace) if there else ZoetropeError("no kubeconfig", "set KUBECONFIG"),
+        kubeflow=settings,
+        images={image.rpartition("/")[2].partition("@")[0]: image for image in images},
+        demands=demands(recipe, pipeline),
+        service_account=service_account,
+    )
+    notes = [] if there else [f"the namespace {settings.namespace} (there is no kubeconfig)"]
+    for finding in examine(ground, before_submit=True):
+        if not there and CHECKS[finding.check].kubernetes:
+            continue
+        if finding.status == "problem":
+            raise ZoetropeError(f"{finding.check}: {finding.detail}", finding.hint)
+        if finding.status == "unknown":
+            notes.append(f"{finding.check}: {finding.detail}")
+    return notes
+
+
+def _check_budget(recipe: Recipe, pipeline: str) -> None:
+    """A job is made only where the budget covers it until its deadline, so one that can never be made is seen here."""
+    sheet = load_price_sheet(recipe.prices)
+    for step, place in placements(recipe, defaultdict(str)).items():
+        if step in PIPELINES[pipeline] and (usd := most(place, sheet)) > recipe.budget_usd:
+            raise ZoetropeError(
+                f"budget: {step} may cost up to {money(usd)} USD until its deadline, "
+                f"the budget is {money(recipe.budget_usd)} USD",
+                "raise budget_usd, shorten cluster.job_deadline, or ask for fewer resources",
+            )
