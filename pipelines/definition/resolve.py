@@ -11,7 +11,7 @@ from zoetrope.components.train.perceptual import weights_file
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.job import Job
+from zoetrope.infra.steps.job import StepJob
 from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.code_digest import code_digest
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
@@ -19,11 +19,12 @@ from zoetrope.pipelines.definition.step_table import STEPS
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 
-def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
+def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
     """Step name -> job. Equal recipes and code give equal jobs, except for `report`, which names its run."""
     configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
     jobs = {
-        name: Job(step=name, config=config, code=code_digest(STEPS[name].module)) for name, config in configs.items()
+        name: StepJob(step=name, config=config, code=code_digest(STEPS[name].module))
+        for name, config in configs.items()
     }
     folder = recipe.source.folder
     if folder:
@@ -140,7 +141,7 @@ def resolve(recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInpu
         run: what a run on a cluster was given beside; None on this machine, where the command line knows it.
 
     Returns:
-        Job strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
+        StepJob strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
         (empty where it makes one).
     """
     known = resolved(recipe, inputs)

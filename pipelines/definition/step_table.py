@@ -13,18 +13,18 @@ class StepRow:
         name: name in a run.
         module: the module with the work; its imports make the code digest.
         inputs: input name -> name of the step that makes it.
-        face: the module with the KFP component.
+        component: the module with the KFP component.
     """
 
     name: str
     module: str
     inputs: dict[str, str]
-    face: str
+    component: str
 
 
-def _row(name: str, folder: str, face: str = "component", **inputs: str) -> StepRow:
+def _row(name: str, folder: str, component: str = "component", **inputs: str) -> StepRow:
     package = f"zoetrope.components.{folder}"
-    return StepRow(name, f"{package}.step", inputs, f"{package}.{face}")
+    return StepRow(name, f"{package}.step", inputs, f"{package}.{component}")
 
 
 STEPS: dict[str, StepRow] = {

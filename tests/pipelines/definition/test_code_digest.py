@@ -6,7 +6,7 @@ from zoetrope.pipelines.definition.step_table import STEPS
 
 def test_every_step_exists_and_has_a_digest() -> None:
     digests = {row.module: code_digest(row.module) for row in STEPS.values()}
-    assert all(module_file(row.face) for row in STEPS.values())
+    assert all(module_file(row.component) for row in STEPS.values())
     assert len(set(digests.values())) == len(digests)
 
 

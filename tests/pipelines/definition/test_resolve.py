@@ -6,7 +6,7 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps import Job
+from zoetrope.infra.steps import StepJob
 from zoetrope.pipelines.definition.inputs import RunInputs
 from zoetrope.pipelines.definition.resolve import fingerprint, require_user_files, resolve, resolve_jobs
 from zoetrope.pipelines.definition.step_table import STEPS
@@ -26,7 +26,7 @@ def test_jobs_are_complete_and_repeat() -> None:
     assert changed(jobs(), jobs()) == set()
     assert changed(jobs(run="a"), jobs(run="b")) == {"report"}
     for name, text in list(jobs().items())[:-1]:
-        job = Job.model_validate_json(text)
+        job = StepJob.model_validate_json(text)
         assert (job.step, len(job.code)) == (name, 64)
 
 
