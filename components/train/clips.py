@@ -84,7 +84,7 @@ def decode_clips(
     if not complete:
         raise ZoetropeError(
             f"autoencoder: none of {len(rows)} clips could be decoded",
-            "were the source videos changed since they were curated? run the ingest step again",
+            "the source videos may have changed since they were curated: run the ingest step again",
         )
     return MappedClips(np.load(frames_path, mmap_mode="r"), complete)
 

@@ -171,7 +171,7 @@ def _run(
     job = TrainingJob.of(kind, settings, inputs, context, pods=pods)
     store, place = context.store, context.store.uri(job.result)
     if pods and store.exists(place):
-        context.progress("the job was done while nobody watched it")
+        context.progress("the job ended while no launcher followed it")
     else:
         _launch(job, workers, context)
     result: dict[str, Any] = json.loads(store.read(place))

@@ -147,7 +147,9 @@ def _store(settings: Settings) -> Finding:
     except ZoetropeError as error:
         return problem("store", error.headline, error.hint or "check endpoint and secret zoetrope-store")
     if not right:
-        return problem("store", f"{settings.store} gives back something else", "is a cache in front of it?")
+        return problem(
+            "store", f"{settings.store} returned other bytes than were written", "is a cache in front of it?"
+        )
     return ok("store", f"{settings.store}: written, read, removed")
 
 

@@ -41,7 +41,7 @@ def mlflow(context: CheckContext) -> Finding:
     try:
         answer = context.kubernetes.text(path)
     except NotAllowedError:
-        return unknown("mlflow", "no right to use the service proxy; the pod inside tells")
+        return unknown("mlflow", "no right to use the service proxy; see the check `inside`")
     except ZoetropeError as error:
         return problem(
             "mlflow", f"does not answer: {error.headline}", "look at `kubectl logs deployment/zoetrope-mlflow`"

@@ -107,7 +107,7 @@ class Cluster(Transport):
         Trainer 2.3 may see the end of the JobSet before that of the TrainJob, and makes a new one then, which would
         run its pods once more. So the job is suspended first and deleted only when every controller has seen that:
         Trainer by its condition, JobSet's and Kubernetes' own by pods that end. Whoever is stopped while it waits
-        leaves a job that true_condition nothing. It is not deleted in the foreground for the same reason.
+        leaves a job that holds nothing. It is not deleted in the foreground for the same reason.
 
         A job that somebody else has deleted, and that a finalizer keeps for this, goes the same way.
         """

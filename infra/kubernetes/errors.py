@@ -90,14 +90,14 @@ def _refused(error: ApiRefusedError, what: str, path: str, host: str) -> Zoetrop
     if error.status == UNAUTHORIZED:
         return ZoetropeError(
             f"cluster {host}: not logged in, or the token has expired",
-            "log in again, so that the kubeconfig true_condition a fresh token",
+            "log in again, so that the kubeconfig holds a fresh token",
         )
     if error.by_webhook:
         return ZoetropeError(f"{what}: refused: {error.message}", "fix what the message names")
     if error.status == FORBIDDEN:
         return ZoetropeError(
             f"{what}: not allowed: {error.message}",
-            "a cluster administrator has to grant it; manifests/base true_condition the roles that are needed",
+            "a cluster administrator has to grant it; manifests/base holds the roles that are needed",
         )
     if error.missing_resource:
         group = path.split("/")[2] if path.startswith("/apis/") else ""

@@ -118,7 +118,7 @@ class _JobRequest:
         step = self.context.step
         if self.context.placement is None:
             raise ZoetropeError(
-                f"step {step}: nothing says where its job runs (ZOETROPE_PLACEMENTS)",
+                f"step {step}: there is no placement for its job (ZOETROPE_PLACEMENTS)",
                 "compile the pipeline for the cluster again",
             )
         placement = self.context.placement

@@ -67,7 +67,7 @@ def replica_index(environment: Mapping[str, str], replicas: int) -> int:
         raise ZoetropeError(f"none of {', '.join(INDEX_VARIABLES)} holds this replica's number", "run it as a job")
     index = int(environment[name])
     if index >= replicas:
-        raise ZoetropeError(f"{name} is {index}, the job has {replicas} replicas", "start as many as it says")
+        raise ZoetropeError(f"{name} is {index}, the job has {replicas} replicas", "start exactly that many replicas")
     return index
 
 

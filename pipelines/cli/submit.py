@@ -135,7 +135,7 @@ def _budget(text: str) -> str:
     except InvalidOperation:
         value = Decimal(0)
     if not value.is_finite() or value <= 0:
-        raise ZoetropeError(f"--budget {text!r} is no amount of US dollars", "e.g. --budget 12.50")
+        raise ZoetropeError(f"--budget {text!r} is not an amount of US dollars", "e.g. --budget 12.50")
     return text
 
 

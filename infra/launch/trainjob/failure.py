@@ -81,7 +81,9 @@ class Failure(StrictModel):
         if code is None:
             return self
         if code == -9:
-            return self._as(Kind.OUT_OF_MEMORY, "a process was killed (SIGKILL), mostly for want of memory", code)
+            return self._as(
+                Kind.OUT_OF_MEMORY, "a process was killed (SIGKILL), most likely because it ran out of memory", code
+            )
         if code == -15:
             return self._as(Kind.LOST_NODE, "its processes were ended by SIGTERM", code)
         if code == EXIT_RETRYABLE:
@@ -175,7 +177,7 @@ def _by_exit_code(records: Sequence[Record]) -> Failure | None:
         return None
     name, code = _name(first), _code(first)
     if code == SIGKILLED:
-        message = f"{name} was killed (exit status {code}), mostly for want of memory"
+        message = f"{name} was killed (exit status {code}), most likely because it ran out of memory"
         return Failure(kind=Kind.OUT_OF_MEMORY, message=message, pod=name, exit_code=code)
     if code == TERMINATED:
         return Failure(kind=Kind.LOST_NODE, message=f"{name} was ended by SIGTERM", pod=name, exit_code=code)

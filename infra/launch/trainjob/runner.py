@@ -132,7 +132,7 @@ class JobRunner:
             made = self.cluster.create("trainjobs", body)
         except AlreadyExistsError:
             return self._adopt(owner) or self._make(attempt, restarts, owner)
-        self.on_status(f"made (attempt {attempt})")
+        self.on_status(f"created (attempt {attempt})")
         return made
 
     def _adopt(self, owner: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -157,7 +157,7 @@ class JobRunner:
         over = state.over
         why = ""
         if _annotation(found, names.DIGEST) != self.digest:
-            why = "computed something else"
+            why = "had another configuration or other inputs"
         elif state.failed and self.force_new:
             why = "has failed"
         if not why:
@@ -165,7 +165,7 @@ class JobRunner:
             return found
         if not over:
             raise ZoetropeError(
-                f"TrainJob {self.name}: still computes something else for this step",
+                f"TrainJob {self.name}: still runs for this step with another configuration or other inputs",
                 f"wait for its end, or `kubectl delete trainjob {self.name}`",
                 retryable=True,
             )
@@ -179,7 +179,7 @@ class JobRunner:
         labels = found["metadata"].get("labels") or {}
         if labels.get(MANAGED_BY) != names.ZOETROPE or not labels.get(RUN):
             raise ZoetropeError(
-                f"TrainJob {self.name}: there is a job of this name that zoetrope did not make",
+                f"TrainJob {self.name}: there is a job of this name that zoetrope did not create",
                 f"rename it, or `kubectl delete trainjob {self.name}`",
             )
         for label in (RUN, STEP):

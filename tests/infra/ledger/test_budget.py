@@ -122,7 +122,7 @@ def test_a_job_that_comes_back_is_a_new_try(memory):
     give_back(store, "z1")
     with pytest.raises(ZoetropeError, match="attempt 1 of z1 has ended") as caught:
         take(store, "z1")
-    assert caught.value.hint == "start it as try 2"
+    assert caught.value.hint == "start it as attempt 2"
     take(store, "z1", attempt=next_job_attempt(store, RUN, "z1"))
     assert next_job_attempt(store, RUN, "z2") == 1
 

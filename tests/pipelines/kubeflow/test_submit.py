@@ -140,7 +140,7 @@ def test_a_server_in_trouble_may_recover(kubeflow: Any, zoetrope: Any) -> None:
     kubeflow.status = 503
     said = zoetrope("submit", "nano", "--host", kubeflow.url)
     assert (said.code, kubeflow.created) == (75, [])
-    assert "in trouble (503)" in said.problem
+    assert "server error (503)" in said.problem
 
 
 @pytest.mark.parametrize("version", ["2.17.0", "v2.17.3", "2.18.0", "3.0.0", "unknown"])
@@ -158,9 +158,9 @@ def test_newer_servers_and_those_without_a_version_are_taken(kubeflow: Any, zoet
         (("--source", "/videos"), "--source '/videos' is no source"),
         (("--source", "samples:x"), "--source 'samples:x' is no source"),
         (("--dataset", "nano-v1", "--source", "samples:1"), "--dataset starts from a dataset version"),
-        (("--budget", "much"), "--budget 'much' is no amount"),
-        (("--budget", "-1"), "--budget '-1' is no amount"),
-        (("--budget", "nan"), "--budget 'nan' is no amount"),
+        (("--budget", "much"), "--budget 'much' is not an amount"),
+        (("--budget", "-1"), "--budget '-1' is not an amount"),
+        (("--budget", "nan"), "--budget 'nan' is not an amount"),
         (("--set", "stages.stage_9.steps=1"), "unknown key stages.stage_9"),
         (("--set", "generate.videos"), "is not path=value"),
         (("--set", "generate.videos='1\n2'"), "a value has several lines"),

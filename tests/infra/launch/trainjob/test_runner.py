@@ -226,7 +226,7 @@ def test_a_finished_job_that_computed_something_else_is_replaced(step):
 
 def test_a_running_job_that_computes_something_else_is_waited_for(step):
     step.there(digest="other")
-    with pytest.raises(ZoetropeError, match="something else") as caught:
+    with pytest.raises(ZoetropeError, match="another configuration or other inputs") as caught:
         step.runner().run()
     assert caught.value.retryable
     assert step.server.made("DELETE") == []
