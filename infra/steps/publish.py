@@ -38,6 +38,12 @@ class ClusterRun:
         self.settings = settings
         self.shelf = RunShelf(store, settings.run_id)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether this run computes everything anew."""
+        plan = self.shelf.plan()
+        return plan is not None and plan.fresh
+
     def failed(self, context: StepContext, error: BaseException) -> None:
         """Keeps the verdict of a failure that a repetition would not mend, and what was measured until then."""
         self.shelf.verdicts.note_failure(context.step, error)
