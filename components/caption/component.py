@@ -1,4 +1,4 @@
-"""The KFP face of the step `caption`."""
+"""The KFP component of the step `caption`."""
 
 from typing import NamedTuple
 

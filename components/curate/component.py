@@ -1,4 +1,4 @@
-"""The KFP face of the step `curate`."""
+"""The KFP component of the step `curate`."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The KFP face of the step `encode`."""
+"""The KFP component of the step `encode`."""
 
 from typing import NamedTuple
 

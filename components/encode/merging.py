@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zoetrope.components.encode.jobs import EncodedUnit, TextParts
+from zoetrope.components.encode.tasks import EncodedUnit, TextParts
 from zoetrope.infra.errors import ZoetropeError
 
 

@@ -1,4 +1,4 @@
-"""The KFP face of the step `evaluate`."""
+"""The KFP component of the step `evaluate`."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The KFP face of the step `generate`."""
+"""The KFP component of the step `generate`."""
 
 from typing import NamedTuple
 

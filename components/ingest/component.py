@@ -1,4 +1,4 @@
-"""The KFP face of the step `ingest`."""
+"""The KFP component of the step `ingest`."""
 
 from typing import NamedTuple
 

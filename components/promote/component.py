@@ -1,4 +1,4 @@
-"""The KFP face of the step `promote`."""
+"""The KFP component of the step `promote`."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The KFP face of the step `report`."""
+"""The KFP component of the step `report`."""
 
 from typing import NamedTuple
 

@@ -42,7 +42,7 @@ class Clip:
     source: str
     model: str
     seed: int
-    verdicts: tuple[Judged, ...]
+    judgements: tuple[Judged, ...]
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,12 @@ def _judgements(store: Store, steps: Mapping[str, StepRecord]) -> list[dict[str,
 
 def _clip(store: Store, video: Mapping[str, Any], row: Mapping[str, Any]) -> Clip:
     data = base64.b64encode(get_bytes(store, video["video"])).decode()
-    verdicts = tuple(
+    judgements = tuple(
         Judged(attribute, str(asked), str(row.get(f"seen_{attribute}") or ""), bool(row[f"{attribute}_right"]))
         for attribute, asked in sorted(video["attributes"].items())
         if row.get(f"{attribute}_right") is not None
     )
-    return Clip(f"data:video/mp4;base64,{data}", video["model"], int(video["seed"]), verdicts)
+    return Clip(f"data:video/mp4;base64,{data}", video["model"], int(video["seed"]), judgements)
 
 
 def scores(records: Sequence[StepRecord]) -> tuple[Score, ...]:

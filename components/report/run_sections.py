@@ -1,4 +1,4 @@
-"""What the report says about the run: its verdict, its cost and where everything came from."""
+"""What the report says about the run: the promotion, its cost and where everything came from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAST_TRAINING = ("stage_3", "stage_2", "stage_1")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PromotionOutcome:
     """Whether the run gave a champion: `promoted`, `candidate`, or `none` when nothing was registered."""
 
     state: str
@@ -64,8 +64,8 @@ class Fact:
     code: bool = False
 
 
-def verdict(records: Sequence[StepRecord]) -> Verdict:
-    """The run's verdict from `promote`, or from what is missing."""
+def promotion_outcome(records: Sequence[StepRecord]) -> PromotionOutcome:
+    """The outcome of `promote`, or from what is missing."""
     steps = by_step(records)
     failed = [g for record in records for g in record.data.get("gates") or () if not g.get("success")]
     if "promote" not in steps:
@@ -75,17 +75,17 @@ def verdict(records: Sequence[StepRecord]) -> Verdict:
             reason = "The run ended before a model was promoted."
         else:
             reason = "No model was trained in this run."
-        return Verdict("none", "No model promoted", reason, ())
+        return PromotionOutcome("none", "No model promoted", reason, ())
     product = steps["promote"].product
     checks = tuple(product.get("checks", ()))
     model = f"{product.get('model', '')} version {product.get('version', '')}"
     if product.get("promoted"):
         previous = product.get("previous")
         reason = f"{model} passed every check" + (f" and follows version {previous}." if previous else ".")
-        return Verdict("promoted", "Promoted to champion", reason, checks)
+        return PromotionOutcome("promoted", "Promoted to champion", reason, checks)
     missed = [f"{check.get('name')}: {check.get('detail')}" for check in checks if not check.get("passed")]
     reason = f"{model} stays a candidate. " + "; ".join(missed)
-    return Verdict("candidate", "Not promoted", reason, checks)
+    return PromotionOutcome("candidate", "Not promoted", reason, checks)
 
 
 def cost(records: Sequence[StepRecord]) -> Cost:

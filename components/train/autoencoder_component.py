@@ -1,4 +1,4 @@
-"""The KFP face of the step `autoencoder`."""
+"""The KFP component of the step `autoencoder`."""
 
 from typing import NamedTuple
 

@@ -57,7 +57,7 @@ class ApiRefusedError(Exception):
         return self.status == NOT_FOUND and not self.answer.get("details", {}).get("name")
 
 
-def explain(error: Exception, what: str, path: str, host: str, patience: float) -> ZoetropeError:
+def explain(error: Exception, what: str, path: str, host: str, retry_seconds: float) -> ZoetropeError:
     """The error for a person.
 
     Args:
@@ -65,7 +65,7 @@ def explain(error: Exception, what: str, path: str, host: str, patience: float) 
         what: what was tried, e.g. `create trainjobs/z123`.
         path: resource path of the request.
         host: URL of the API server.
-        patience: seconds that tries went on.
+        retry_seconds: seconds that tries went on.
     """
     if isinstance(error, ApiRefusedError):
         return _refused(error, what, path, host)
@@ -80,7 +80,7 @@ def explain(error: Exception, what: str, path: str, host: str, patience: float) 
             "check certificate-authority in the kubeconfig",
         )
     return ZoetropeError(
-        f"{what}: the cluster at {host} does not answer for {patience:.0f} s: {_short(error)}",
+        f"{what}: the cluster at {host} does not answer for {retry_seconds:.0f} s: {_short(error)}",
         "check that the API server runs and can be reached, then run the same command again",
         retryable=True,
     )
@@ -90,14 +90,14 @@ def _refused(error: ApiRefusedError, what: str, path: str, host: str) -> Zoetrop
     if error.status == UNAUTHORIZED:
         return ZoetropeError(
             f"cluster {host}: not logged in, or the token has expired",
-            "log in again, so that the kubeconfig holds a fresh token",
+            "log in again, so that the kubeconfig true_condition a fresh token",
         )
     if error.by_webhook:
-        return ZoetropeError(f"{what}: refused: {error.message}", "mend what the message names")
+        return ZoetropeError(f"{what}: refused: {error.message}", "fix what the message names")
     if error.status == FORBIDDEN:
         return ZoetropeError(
             f"{what}: not allowed: {error.message}",
-            "a cluster administrator has to grant it; manifests/base holds the roles that are needed",
+            "a cluster administrator has to grant it; manifests/base true_condition the roles that are needed",
         )
     if error.missing_resource:
         group = path.split("/")[2] if path.startswith("/apis/") else ""

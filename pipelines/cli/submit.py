@@ -184,12 +184,12 @@ def _who() -> str:
 
 
 def _wait(kubeflow: Any, run_id: str) -> int:
-    from zoetrope.pipelines.cli.runs import print_verdict, surroundings
+    from zoetrope.pipelines.cli.runs import print_outcome, run_sources
     from zoetrope.pipelines.kubeflow.follow import wait
 
     try:
-        ended = wait(kubeflow, run_id, errors, surroundings(kubeflow))
+        ended = wait(kubeflow, run_id, errors, run_sources(kubeflow))
     except KeyboardInterrupt:
         errors.print(f"the run goes on; `zoetrope runs cancel {run_id}` ends it", highlight=False, soft_wrap=True)
         return 130
-    return print_verdict(ended)
+    return print_outcome(ended)

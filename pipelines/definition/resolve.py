@@ -13,7 +13,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys import libraries, operators
 from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.job import Job
+from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import open_store
 from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.forecast import forecast
@@ -22,7 +22,7 @@ from zoetrope.pipelines.definition.step_table import STEPS
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 
-def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
+def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
     """Step name -> job, without `origin`. Equal recipes, code and libraries give equal jobs, except for `report`,
     which names its run."""
     configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
@@ -30,7 +30,7 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
     jobs = {}
     for name, config in configs.items():
         row = STEPS[name]
-        job = Job(step=name, config=config)
+        job = StepJob(step=name, config=config)
         if row.cached:
             paths = files.get(name, {})
             job = job.model_copy(
@@ -175,7 +175,7 @@ def resolve(
         starts_from: reference of the dataset version that a run on this machine starts from; empty where it makes one.
 
     Returns:
-        Job strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
+        StepJob strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
         (empty where it makes one).
     """
     known = resolved(recipe, inputs)

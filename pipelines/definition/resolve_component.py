@@ -1,4 +1,4 @@
-"""The KFP face of `resolve`, the uncached first task of every pipeline."""
+"""The KFP component of `resolve`, the uncached first task of every pipeline."""
 
 from typing import NamedTuple
 

@@ -15,13 +15,13 @@ class StepRow:
         name: name in a run.
         module: the module with the work; its imports make the code digest.
         inputs: input name -> name of the step that makes it.
-        face: the module with the KFP component.
+        component: the module with the KFP component.
     """
 
     name: str
     module: str
     inputs: dict[str, str]
-    face: str
+    component: str
     config: str = ""
     libraries: tuple[str, ...] = ()
     cached: bool = True
@@ -33,12 +33,12 @@ class StepRow:
 
 
 def _row(
-    name: str, folder: str, face: str = "component", config: str = "", libraries: str = "", **inputs: str
+    name: str, folder: str, component: str = "component", config: str = "", libraries: str = "", **inputs: str
 ) -> StepRow:
     package = f"zoetrope.components.{folder}"
     return StepRow(
-        name, f"{package}.step", inputs, f"{package}.{face}", f"{package}.config:{config}", tuple(libraries.split()),
-        cached=name not in UNCACHED,
+        name, f"{package}.step", inputs, f"{package}.{component}", f"{package}.config:{config}",
+        tuple(libraries.split()), cached=name not in UNCACHED,
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from zoetrope.infra.doctor import CHECKS, Ground, examine
+from zoetrope.infra.doctor import CHECKS, CheckContext, examine
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
-from zoetrope.infra.ledger.budget import money, most
+from zoetrope.infra.ledger.budget import maximum_cost, money
 from zoetrope.infra.prices import load_price_sheet
 from zoetrope.pipelines.definition.placements import placements
 from zoetrope.pipelines.definition.step_table import PIPELINES
@@ -29,7 +29,7 @@ def preflight(
     """
     _check_budget(recipe, pipeline)
     there = has_kubeconfig()
-    ground = Ground(
+    context = CheckContext(
         namespace=settings.namespace,
         api=api(settings.namespace) if there else ZoetropeError("no kubeconfig", "set KUBECONFIG"),
         kubeflow=settings,
@@ -38,7 +38,7 @@ def preflight(
         service_account=service_account,
     )
     notes = [] if there else [f"the namespace {settings.namespace} (there is no kubeconfig)"]
-    for finding in examine(ground, before_submit=True):
+    for finding in examine(context, before_submit=True):
         if not there and CHECKS[finding.check].kubernetes:
             continue
         if finding.status == "problem":
@@ -52,7 +52,7 @@ def _check_budget(recipe: Recipe, pipeline: str) -> None:
     """A job is made only where the budget covers it until its deadline, so one that can never be made is seen here."""
     sheet = load_price_sheet(recipe.prices)
     for step, place in placements(recipe, defaultdict(str)).items():
-        if step in PIPELINES[pipeline] and (usd := most(place, sheet)) > recipe.budget_usd:
+        if step in PIPELINES[pipeline] and (usd := maximum_cost(place, sheet)) > recipe.budget_usd:
             raise ZoetropeError(
                 f"budget: {step} may cost up to {money(usd)} USD until its deadline, "
                 f"the budget is {money(recipe.budget_usd)} USD",

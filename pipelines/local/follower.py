@@ -24,7 +24,7 @@ from zoetrope.infra.store import get_json, open_store
 from zoetrope.infra.store.local import write_whole
 from zoetrope.infra.tracking.steps import log_step
 from zoetrope.pipelines.local.events import EventReader
-from zoetrope.pipelines.local.plan import Plan, StatePaths
+from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths
 
 if TYPE_CHECKING:
     from zoetrope.infra.tracking import Tracker
@@ -42,7 +42,7 @@ class Follower:
         settings: of the run.
     """
 
-    def __init__(self, plan: Plan, paths: StatePaths, settings: Settings) -> None:
+    def __init__(self, plan: LocalRunPlan, paths: StatePaths, settings: Settings) -> None:
         self.plan, self.paths, self.settings = plan, paths, settings
         self.directory = paths.run(plan.run_id)
         self.store = open_store(settings.store)

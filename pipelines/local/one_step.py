@@ -47,16 +47,16 @@ def run_step(
         paths.run(run_id).mkdir(parents=True)
         job = resolve_jobs(recipe, settings)[name].text()
         page = paths.run(run_id) / f"{name}.html"
-        return _call(row.face, job, inputs, page)
+        return _call(row.component, job, inputs, page)
 
 
-def _call(face: str, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
+def _call(module_name: str, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
     """Calls the function behind the KFP component: one adapter for every way to start a step."""
-    module = importlib.import_module(face)
+    module = importlib.import_module(module_name)
     component = next(
         value
         for value in vars(module).values()
-        if hasattr(value, "python_func") and value.python_func.__module__ == face
+        if hasattr(value, "python_func") and value.python_func.__module__ == module_name
     )
     inputs = {"job": job, **inputs}
     given = inspect.signature(component.python_func).parameters

@@ -224,7 +224,7 @@ def test_waiting_shows_each_change_once_and_ends_with_the_verdict(
     assert lines[-3:] == ["run run-1 failed after 5:00", "stage_1: no room", "  -> use less"]
 
 
-def test_a_run_without_a_verdict_for_good_may_be_retried(
+def test_a_run_without_a_permanent_failure_may_be_retried(
     kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ZOETROPE_STORE", open_store(tmp_path / "store").root)
@@ -267,7 +267,7 @@ def test_a_recipe_asks_for_what_its_pods_are_given() -> None:
 def test_a_cluster_that_does_not_fit_is_one_line_and_creates_nothing(
     kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(ground: Any, *, before_submit: bool) -> list[Finding]:
+    def look(context: Any, *, before_submit: bool) -> list[Finding]:
         assert before_submit
         return [Finding("quotas", "problem", "quota q is too small", "raise it")]
 
