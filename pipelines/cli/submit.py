@@ -25,7 +25,6 @@ from zoetrope.pipelines.cli.cluster_options import (
     kubeflow_settings,
 )
 from zoetrope.pipelines.cli.common import ExplainOption, FreshOption, JsonOption, SetOption, errors, output, show
-from zoetrope.pipelines.definition.inputs import RunInputs
 from zoetrope.pipelines.definition.step_table import PIPELINES
 
 _SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
@@ -79,7 +78,7 @@ def submit(
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
     resolved = load_recipe(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
     if explain:
-        _explain(recipe, RunInputs("\n".join(changes), source), pipeline, dataset, checkpoint, fresh, as_json)
+        _explain(recipe, changes, source, pipeline, dataset, checkpoint, fresh=fresh, as_json=as_json)
         return
     given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote, "fresh": fresh}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
@@ -118,11 +117,19 @@ def submit(
 
 
 def _explain(
-    recipe: str, inputs: RunInputs, pipeline: str, dataset: str, checkpoint: str, fresh: bool, as_json: bool
+    recipe: str,
+    changes: list[str],
+    source: str,
+    pipeline: str,
+    dataset: str,
+    checkpoint: str,
+    *,
+    fresh: bool,
+    as_json: bool,
 ) -> None:
     from zoetrope.infra.datasets import resolve_dataset
     from zoetrope.pipelines.cli.explain import print_explanation
-    from zoetrope.pipelines.definition.inputs import resolved
+    from zoetrope.pipelines.definition.inputs import RunInputs, resolved
 
     settings = Settings()
     if not settings.store:
@@ -131,7 +138,7 @@ def _explain(
         )
     given = {"encode": resolve_dataset(dataset, settings).reference} if dataset else {}
     given |= {"stage_3": checkpoint} if checkpoint else {}
-    known = resolved(recipe, inputs)
+    known = resolved(recipe, RunInputs("\n".join(changes), source))
     print_explanation(known, pipeline, given, open_store(settings.store), fresh=fresh, as_json=as_json)
 
 
