@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from zoetrope.components.curate.filters import FilterSettings
-from zoetrope.infra.config import StrictModel
+from zoetrope.infra.config import StrictModel, neutral
 
 
 class CutConfig(StrictModel):
@@ -38,7 +38,7 @@ class CurateConfig(StrictModel):
         filters: thresholds, applied to stored scores.
     """
 
-    workers: int = Field(2, ge=1, le=1000)
+    workers: int = neutral(2, ge=1, le=1000)
     max_seconds: float = Field(8.0, gt=0)
     cuts: CutConfig = CutConfig()
     filters: FilterSettings = FilterSettings()

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from zoetrope.components.ingest.footage.config import FootageConfig
-from zoetrope.infra.config import StrictModel
+from zoetrope.infra.config import StrictModel, neutral
 
 
 class SourceConfig(StrictModel):
@@ -49,7 +49,7 @@ class IngestConfig(StrictModel):
         rejected_profiles: H.264 profiles of low-effort encoders.
     """
 
-    workers: int = Field(2, ge=1, le=1000)
+    workers: int = neutral(2, ge=1, le=1000)
     verify: Literal["decode", "packets", "header"] = "decode"
     min_seconds: float = Field(2.0, ge=0)
     min_bits_per_pixel: float = Field(0.02, ge=0)
@@ -57,3 +57,15 @@ class IngestConfig(StrictModel):
     min_aspect: float = Field(1 / 3, gt=0)
     max_aspect: float = Field(3.0, gt=0)
     rejected_profiles: tuple[str, ...] = ("Constrained Baseline",)
+
+
+class IngestStepConfig(StrictModel):
+    """Configuration of the step `ingest`.
+
+    Attributes:
+        ingest: the raw gates.
+        source: where video comes from.
+    """
+
+    ingest: IngestConfig
+    source: SourceConfig

@@ -24,6 +24,7 @@ class RunPlan(StrictModel):
         commit: of the code, as the pipeline was compiled.
         images: image -> digest.
         started: seconds since the epoch.
+        fresh: whether everything is computed anew though results are known.
         mlflow_run: MLflow's run; empty where MLflow did not answer.
     """
 
@@ -39,4 +40,5 @@ class RunPlan(StrictModel):
     commit: str = ""
     images: dict[str, str] = Field(default_factory=dict)
     started: float = 0.0
+    fresh: bool = False
     mlflow_run: str = ""

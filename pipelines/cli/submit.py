@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.store import open_store
 from zoetrope.pipelines.cli.cluster_options import (
     NO_LINK,
     HostOption,
@@ -22,7 +24,7 @@ from zoetrope.pipelines.cli.cluster_options import (
     connect,
     kubeflow_settings,
 )
-from zoetrope.pipelines.cli.common import JsonOption, SetOption, errors, output, show
+from zoetrope.pipelines.cli.common import ExplainOption, FreshOption, JsonOption, SetOption, errors, output, show
 from zoetrope.pipelines.definition.step_table import PIPELINES
 
 _SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
@@ -56,6 +58,8 @@ def submit(
         False
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, create nothing")] = False,
+    explain: ExplainOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on a cluster, through Kubeflow Pipelines: the same as the compiled YAML in its UI.
@@ -73,7 +77,10 @@ def submit(
     if any("\n" in change for change in changes):
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
     resolved = load_recipe(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
-    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote}
+    if explain:
+        _explain(recipe, changes, source, pipeline, dataset, checkpoint, fresh=fresh, as_json=as_json)
+        return
+    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote, "fresh": fresh}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}
     given |= {"budget_usd": _budget(budget)} if budget else {}
@@ -107,6 +114,32 @@ def submit(
         output.print(f"link  {link or NO_LINK}", highlight=False, soft_wrap=True)
     if wait:
         raise typer.Exit(_wait(kubeflow, run_id))
+
+
+def _explain(
+    recipe: str,
+    changes: list[str],
+    source: str,
+    pipeline: str,
+    dataset: str,
+    checkpoint: str,
+    *,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    from zoetrope.infra.datasets import resolve_dataset
+    from zoetrope.pipelines.cli.explain import print_explanation
+    from zoetrope.pipelines.definition.inputs import RunInputs, resolved
+
+    settings = Settings()
+    if not settings.store:
+        raise ZoetropeError(
+            "--explain asks the cluster's object store what is known", "set ZOETROPE_STORE=s3://BUCKET/PREFIX"
+        )
+    given = {"encode": resolve_dataset(dataset, settings).reference} if dataset else {}
+    given |= {"stage_3": checkpoint} if checkpoint else {}
+    known = resolved(recipe, RunInputs("\n".join(changes), source))
+    print_explanation(known, pipeline, given, open_store(settings.store), fresh=fresh, as_json=as_json)
 
 
 def _pipeline(pipeline: str, source: str, dataset: str, checkpoint: str) -> str:

@@ -8,31 +8,46 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.components.train.perceptual import weights_file
+from zoetrope.infra.config import neutral_fields
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.keys import libraries, operators
 from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import StepJob
+from zoetrope.infra.store import open_store
 from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
-from zoetrope.pipelines.definition.code_digest import code_digest
+from zoetrope.pipelines.definition.forecast import forecast
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
 from zoetrope.pipelines.definition.step_table import STEPS
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 
 def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
-    """Step name -> job. Equal recipes and code give equal jobs, except for `report`, which names its run."""
+    """Step name -> job, without `origin`. Equal recipes, code and libraries give equal jobs, except for `report`,
+    which names its run."""
     configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
-    jobs = {
-        name: StepJob(step=name, config=config, code=code_digest(STEPS[name].module))
-        for name, config in configs.items()
-    }
-    folder = recipe.source.folder
-    if folder:
-        jobs["ingest"] = jobs["ingest"].model_copy(update={"fingerprint": fingerprint(Path(folder))})
     files = _user_files(recipe)
-    for name, paths in files.items():
-        jobs[name] = jobs[name].model_copy(update={"fingerprint": file_fingerprint(paths)})
+    jobs = {}
+    for name, config in configs.items():
+        row = STEPS[name]
+        job = StepJob(step=name, config=config)
+        if row.cached:
+            paths = files.get(name, {})
+            job = job.model_copy(
+                update={
+                    "neutral": (*neutral_fields(row.config_class().model_validate(config)), *map(_below, paths)),
+                    "operators": operators(row.module),
+                    "libraries": libraries(row.libraries),
+                    "content": content_digests(paths) | (_source_content(recipe) if name == "ingest" else {}),
+                }
+            )
+        jobs[name] = job
     return jobs
+
+
+def _below(key: str) -> str:
+    """Path of a recipe key in the configuration of its step: that of the section without the section's name."""
+    return key if key.startswith("source.") else key.partition(".")[2]
 
 
 def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -42,6 +57,8 @@ def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
         name: {"name": name, "stage": values["stages"][name], **values["model"]}
         for name in ("stage_1", "stage_2", "stage_3")
     }
+    for later in ("stage_2", "stage_3"):  # they start from the stage before and read no first weights
+        stages[later]["pretrained"] = ""
     promote = values["promote"] | {"budget_usd": values["budget_usd"]}
     return {
         "ingest": {"ingest": values["ingest"], "source": values["source"]},
@@ -117,8 +134,8 @@ def _require(paths: Mapping[str, Path]) -> None:
             raise ZoetropeError(f"{key}: there is no file or folder {path}", "give a path on this machine")
 
 
-def file_fingerprint(paths: Mapping[str, Path]) -> str:
-    """Digest of the content of files and folders, each named by a key of the recipe.
+def content_digests(paths: Mapping[str, Path]) -> dict[str, str]:
+    """Key of the recipe -> digest of the names and the content of the file or folder that it names.
 
     Raises:
         ZoetropeError: one is not there.
@@ -127,11 +144,27 @@ def file_fingerprint(paths: Mapping[str, Path]) -> str:
     digests = {}
     for key, path in paths.items():
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        digests[key] = {str(file.relative_to(path)): digest_file(file) for file in files}
-    return digest_json(digests)
+        root = path if path.is_dir() else path.parent
+        digests[key] = digest_json({str(file.relative_to(root)): digest_file(file) for file in files})
+    return digests
 
 
-def resolve(recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInputs | None = None) -> tuple[str, ...]:
+def _source_content(recipe: Recipe) -> dict[str, str]:
+    """What ingest will find; sample footage is described by its configuration alone."""
+    source = recipe.source
+    if source.folder:
+        return {"source.folder": fingerprint(Path(source.folder))}
+    if source.s3:
+        store = open_store(source.s3)
+        names = sorted(uri.removeprefix(store.root) for uri in store.list(""))
+        catalogues = [name for name in names if name.strip("/").startswith("catalogue.")]
+        return {"source.s3": digest_json([names, [digest_bytes(store.read(store.root + name)) for name in catalogues]])}
+    return {}
+
+
+def resolve(
+    recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInputs | None = None, starts_from: str = ""
+) -> tuple[str, ...]:
     """The work of the `resolve` task.
 
     Args:
@@ -139,6 +172,7 @@ def resolve(recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInpu
         inputs: what was filled in.
         settings: of the process.
         run: what a run on a cluster was given beside; None on this machine, where the command line knows it.
+        starts_from: reference of the dataset version that a run on this machine starts from; empty where it makes one.
 
     Returns:
         StepJob strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
@@ -149,5 +183,10 @@ def resolve(recipe: str, inputs: RunInputs, settings: Settings, run: ClusterInpu
     dataset = ""
     if run is not None:
         dataset = begin_cluster_run(known, inputs, settings, run)
-        jobs = {name: job.model_copy(update={"image": run.image_of(name)}) for name, job in jobs.items()}
+    if settings.store:
+        fresh = settings.fresh or (run is not None and run.fresh)
+        given = {"encode": dataset or starts_from} if dataset or starts_from else {}
+        found = forecast(jobs, open_store(settings.store), given, fresh=fresh)
+        origins = {name: found[name].origin(settings.run_id) for name in jobs}
+        jobs = {name: job.model_copy(update={"origin": origins[name]}) for name, job in jobs.items()}
     return (*(jobs[name].text() for name in STEPS), dataset)
