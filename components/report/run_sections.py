@@ -12,7 +12,7 @@ from zoetrope.components.report.formatting import number
 from zoetrope.components.report.records import StepRecord, by_step
 from zoetrope.infra.links import safe_link
 
-LAST_TRAINING = ("stage_3", "stage_2", "stage_1")
+CHECKPOINT = "zoetrope.checkpoint.v1"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def verdict(records: Sequence[StepRecord]) -> Verdict:
     if "promote" not in steps:
         if failed:
             reason = f"The data gate {failed[0].get('name', '')} is red, so the run stopped there."
-        elif any(step in steps for step in LAST_TRAINING):
+        elif _last_checkpoint(records) is not None:
             reason = "The run ended before a model was promoted."
         else:
             reason = "No model was trained in this run."
@@ -86,6 +86,11 @@ def verdict(records: Sequence[StepRecord]) -> Verdict:
     missed = [f"{check.get('name')}: {check.get('detail')}" for check in checks if not check.get("passed")]
     reason = f"{model} stays a candidate. " + "; ".join(missed)
     return Verdict("candidate", "Not promoted", reason, checks)
+
+
+def _last_checkpoint(records: Sequence[StepRecord]) -> StepRecord | None:
+    """The last step that made a checkpoint of the video model."""
+    return next((record for record in reversed(records) if record.product.get("schema") == CHECKPOINT), None)
 
 
 def cost(records: Sequence[StepRecord]) -> Cost:
@@ -126,7 +131,7 @@ def lineage(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, 
     """Where code, settings, data and model of this run came from; unknown facts are left out."""
     steps = by_step(records)
     dataset = steps["encode"].product if "encode" in steps else {}
-    trained = next((steps[step] for step in LAST_TRAINING if step in steps), None)
+    trained = _last_checkpoint(records)
     promotion = steps["promote"].product if "promote" in steps else {}
     state = {True: " (working tree changed)", False: "", None: ""}[config.dirty]
     sheets = ", ".join(sorted({str(r.data["price_sheet"]) for r in records if r.data.get("price_sheet")}))

@@ -65,14 +65,14 @@ class PodPublisher:
     def finish(self, status: RunStatus) -> dict[str, str]:
         """Logs what is missing, cached steps included, and closes the run."""
         parent = self.run()
-        steps = self.shelf.steps()
+        steps, plan = self.shelf.steps(), self.shelf.plan()
         metrics: dict[str, float] = {}
         for step, entry in steps.items():
             if not entry["mlflow_run"]:
                 run = self.tracker.step_run(parent, step)
                 self._log(run, step, entry["record"])
                 self.shelf.note_step(step, entry["record"], entry["product"], run)
-            if step in ("encode", "evaluate", "promote"):
+            if plan is not None and step in plan.headline:
                 metrics |= get_json(self.store, entry["record"])["metrics"]
         self._send_kept(parent)
         self.tracker.finish(parent, status, metrics)
