@@ -14,7 +14,7 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
 
 
-NEUTRAL = {"neutral": True}
+NEUTRAL: dict[str, Any] = {"neutral": True}
 
 
 def neutral(default: Any, **limits: Any) -> Any:

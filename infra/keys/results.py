@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from pydantic import Field
+
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.context import StepResult
 from zoetrope.infra.errors import ZoetropeError
@@ -44,8 +46,8 @@ class StoredResult(StrictModel):
     run_id: str
     record: str
     product: str
-    files: dict[str, str] = {}
-    contents: dict[str, int] = {}
+    files: dict[str, str] = Field(default_factory=dict)
+    contents: dict[str, int] = Field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -92,10 +92,7 @@ def _speaks(function: ast.expr) -> bool:
         return function.id == "print" or _is_error(function.id)
     if not isinstance(function, ast.Attribute):
         return False
-    receiver = function.value
-    owner = (
-        receiver.id if isinstance(receiver, ast.Name) else receiver.attr if isinstance(receiver, ast.Attribute) else ""
-    )
+    owner = function.value.id if isinstance(function.value, ast.Name) else getattr(function.value, "attr", "")
     if function.attr in LOGGING or function.attr == "warn":
         return owner in LOGGERS
     return function.attr in PROGRESS or _is_error(function.attr)

@@ -79,7 +79,10 @@ def execute(
         )
     fresh = settings.fresh or (cluster is not None and cluster.fresh)
     if parts is not None and not fresh and (known := find_result(store, step, parts.digest())):
-        return reuse(known, settings, store, directory, outputs)
+        references = reuse(known, settings, store, directory, outputs)
+        if cluster is not None:
+            close_after_retry(settings, cluster.shelf, step)
+        return references
     attempt = next_attempt(store, settings.run_id, step)
     key = parts.digest() if parts else digest_json({"step": step, "config": config, "inputs": dict(inputs or {})})
     if fresh:  # nor is what earlier runs left half-way taken up

@@ -34,7 +34,8 @@ def reuse(
         RunShelf(store, settings.run_id).note_step(known.step, known.record, known.product)
     if outputs is not None:
         origin = f"<p>Made by run {escape(known.run_id)}; nothing was computed now.</p>"
-        page = result.page if result.page.startswith(DOCUMENT) else origin + result.page
+        body = result.page or f"<p>{escape(result.key_figure)}</p>"
+        page = body if body.startswith(DOCUMENT) else origin + body
         outputs.write(known.step, replace(result, page=page), {})
     context = StepContext(known.step, store, directory / "work", directory, settings.run_id)
     context.event("reused", record=known.record, product=known.product, key_figure=result.key_figure, run=known.run_id)

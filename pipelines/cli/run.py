@@ -13,6 +13,8 @@ import yaml
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cli.common import (
     DEFAULT_STORE,
+    ExplainOption,
+    FreshOption,
     JsonOption,
     SetOption,
     StoreOption,
@@ -49,12 +51,14 @@ def run(
     ] = "",
     pipeline: Annotated[str, typer.Option(help=f"one of {', '.join(PIPELINES)}")] = "full",
     overrides: SetOption = None,
+    explain: ExplainOption = False,
+    fresh: FreshOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on this machine: raw video to promoted model.
 
-    Finished steps are answered from a cache, so the same command continues after an interruption.
+    A step whose result is known takes it, so the same command continues after an interruption.
 
     Example: zoetrope run nano --set stages.stage_3.steps=200
     """
@@ -82,7 +86,13 @@ def run(
         raise ZoetropeError("the pipeline train starts from a dataset version", "add --dataset TAG")
     elif pipeline == "evaluate":
         raise ZoetropeError("the pipeline evaluate runs after a training", "use --pipeline full or --dataset TAG")
-    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors)
+    if explain:
+        from zoetrope.pipelines.cli.explain import print_explanation
+
+        given = {"encode": arguments["dataset"]} if dataset else {}
+        print_explanation(resolved, pipeline, given, state_store(store), fresh=fresh, as_json=as_json)
+        return
+    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors, fresh=fresh)
     if record:
         print_summary(record, state_paths(store).run(record["run_id"]), as_json)
     raise typer.Exit(code)

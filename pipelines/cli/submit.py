@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.store import open_store
 from zoetrope.pipelines.cli.cluster_options import (
     NO_LINK,
     HostOption,
@@ -22,7 +24,8 @@ from zoetrope.pipelines.cli.cluster_options import (
     connect,
     kubeflow_settings,
 )
-from zoetrope.pipelines.cli.common import JsonOption, SetOption, errors, output, show
+from zoetrope.pipelines.cli.common import ExplainOption, FreshOption, JsonOption, SetOption, errors, output, show
+from zoetrope.pipelines.definition.inputs import RunInputs
 from zoetrope.pipelines.definition.step_table import PIPELINES
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ def submit(
         False
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, create nothing")] = False,
+    explain: ExplainOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on a cluster, through Kubeflow Pipelines: the same as the compiled YAML in its UI.
@@ -76,7 +81,10 @@ def submit(
     if any("\n" in change for change in changes):
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
     resolved = Resolved.read(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
-    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote}
+    if explain:
+        _explain(recipe, RunInputs("\n".join(changes), source), pipeline, dataset, checkpoint, fresh, as_json)
+        return
+    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote, "fresh": fresh}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}
     given |= {"budget_usd": _budget(budget)} if budget else {}
@@ -110,6 +118,24 @@ def submit(
         output.print(f"link  {link or NO_LINK}", highlight=False, soft_wrap=True)
     if wait:
         raise typer.Exit(_wait(kubeflow, run_id))
+
+
+def _explain(
+    recipe: str, inputs: RunInputs, pipeline: str, dataset: str, checkpoint: str, fresh: bool, as_json: bool
+) -> None:
+    from zoetrope.infra.datasets import resolve_dataset
+    from zoetrope.pipelines.cli.explain import print_explanation
+    from zoetrope.pipelines.definition.inputs import resolved
+
+    settings = Settings()
+    if not settings.store:
+        raise ZoetropeError(
+            "--explain asks the cluster's object store what is known", "set ZOETROPE_STORE=s3://BUCKET/PREFIX"
+        )
+    given = {"encode": resolve_dataset(dataset, settings).reference} if dataset else {}
+    given |= {"stage_3": checkpoint} if checkpoint else {}
+    known = resolved(recipe, inputs)
+    print_explanation(known, pipeline, given, open_store(settings.store), fresh=fresh, as_json=as_json)
 
 
 def _pipeline(pipeline: str, source: str, dataset: str, checkpoint: str) -> str:

@@ -194,8 +194,10 @@ def resolve(
     dataset = ""
     if run is not None:
         dataset = begin_cluster_run(known, inputs, settings, run)
-    fresh = settings.fresh or (run is not None and run.fresh)
-    given = {"encode": dataset or starts_from} if dataset or starts_from else {}
-    found = forecast(jobs, open_store(settings.store), given, fresh=fresh)
-    jobs = {name: job.model_copy(update={"origin": found[name].origin(settings.run_id)}) for name, job in jobs.items()}
+    if settings.store:
+        fresh = settings.fresh or (run is not None and run.fresh)
+        given = {"encode": dataset or starts_from} if dataset or starts_from else {}
+        found = forecast(jobs, open_store(settings.store), given, fresh=fresh)
+        origins = {name: found[name].origin(settings.run_id) for name in jobs}
+        jobs = {name: job.model_copy(update={"origin": origins[name]}) for name, job in jobs.items()}
     return (*(jobs[name].text() for name in STEPS), dataset)

@@ -54,5 +54,5 @@ def resolve(
     with task_errors("resolve"):
         inputs = RunInputs(overrides, source, budget_usd, promote_when_green)
         run = ClusterInputs.read(pipeline, dataset, images)
-        jobs = work(recipe, inputs, Settings(), run)
+        jobs = work(recipe, inputs, Settings(), run, dataset)
     return jobs if run else (*jobs[:-1], dataset)

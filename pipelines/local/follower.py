@@ -85,7 +85,7 @@ class Follower:
         for event in self.events.new():
             if event["event"] == "failed":
                 self.failures.append(event)
-            if event["event"] != "finished":
+            if event["event"] not in ("finished", "reused"):
                 continue
             step = event["step"]
             self.record_references[step] = event["record"]

@@ -54,6 +54,9 @@ class Progress:
                 self._live(f"{step} {percent}{escape(event['message'])}")
             elif kind == "finished":
                 self._line(step, f"{event['seconds']:6.1f} s  {escape(event['key_figure'])}")
+            elif kind == "reused":
+                self._report_cached(before=step)
+                self._line(step, f"  known  {escape(event['key_figure'])}")
             elif kind == "failed":
                 self._line(step, f"[red]{event['kind']}")
 

@@ -30,7 +30,14 @@ FULL_BYTES = 5_000_000
 
 
 def run(
-    recipe: Recipe, recipe_name: str, pipeline: str, arguments: dict[str, str], state: Path, console: Console
+    recipe: Recipe,
+    recipe_name: str,
+    pipeline: str,
+    arguments: dict[str, str],
+    state: Path,
+    console: Console,
+    *,
+    fresh: bool = False,
 ) -> tuple[int, dict[str, Any]]:
     """Runs a pipeline in the state directory and waits for it.
 
@@ -41,6 +48,7 @@ def run(
         arguments: its KFP arguments.
         state: the state directory (`--store`).
         console: where progress goes.
+        fresh: whether every step is computed anew though its result is known.
 
     Returns:
         Exit code and the run record (empty when the run did not get that far).
@@ -56,7 +64,7 @@ def run(
         run_id = new_run_id(recipe.name)
         directory = paths.run(run_id)
         resources = {name: value.model_dump(mode="json") for name, value in recipe.resources.items()}
-        settings = run_settings(paths, run_id, resources, recipe.prices)
+        settings = run_settings(paths, run_id, resources, recipe.prices).model_copy(update={"fresh": fresh})
         plan = Plan(
             run_id=run_id,
             pipeline=pipeline,

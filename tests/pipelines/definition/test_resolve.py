@@ -1,12 +1,17 @@
 """`resolve`: one job per step, and a change touches the job of its own step alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from zoetrope.infra.context import StepResult
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.keys import store_result
+from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import Job
+from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.inputs import RunInputs
 from zoetrope.pipelines.definition.resolve import fingerprint, require_user_files, resolve, resolve_jobs
 from zoetrope.pipelines.definition.step_table import STEPS
@@ -27,7 +32,7 @@ def test_jobs_are_complete_and_repeat() -> None:
     assert changed(jobs(run="a"), jobs(run="b")) == {"report"}
     for name, text in list(jobs().items())[:-1]:
         job = Job.model_validate_json(text)
-        assert (job.step, len(job.code)) == (name, 64)
+        assert (job.step, bool(job.operators), bool(job.libraries)) == (name, STEPS[name].cached, STEPS[name].cached)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +148,39 @@ def test_other_first_weights_are_another_stage_1_and_other_encoders_another_enco
     for content in (b"a", b"b"):
         weights.write_bytes(content)
         found = resolve_jobs(load_recipe("nano", [f"model.pretrained={weights}"]), Settings())
-        keys.add(found["stage_1"].fingerprint)
-        assert not found["stage_2"].fingerprint
+        keys.add(found["stage_1"].content["model.pretrained"])
+        assert not found["stage_2"].content
+        assert "pretrained" in found["stage_1"].neutral  # another place is no other content
     assert len(keys) == 2
     for content in (b"a", b"b"):
         (tmp_path / "t5").mkdir(exist_ok=True)
         (tmp_path / "t5" / "model.safetensors").write_bytes(content)
         text = f"encode.text={{kind: folders, t5_folder: {tmp_path / 't5'}, clip_folder: {tmp_path / 't5'}}}"
-        keys.add(resolve_jobs(load_recipe("nano", [text]), Settings())["encode"].fingerprint)
+        keys.add(resolve_jobs(load_recipe("nano", [text]), Settings())["encode"].content["encode.text.t5_folder"])
     assert len(keys) == 4
+
+
+def test_what_is_known_names_the_run_that_made_it_and_what_follows_from_something_new_does_not(tmp_path: Path) -> None:
+    """KFP's cache keys a job's text: it answers for results that are whole, and for nothing else."""
+    store = open_store(tmp_path)
+
+    def origins(run: str, **more: Any) -> dict[str, str]:
+        found = resolve("nano", RunInputs(), Settings(run_id=run, store=store.root, **more))
+        jobs = [Job.model_validate_json(text) for text in found[:-1]]
+        return {job.step: job.origin for job in jobs}
+
+    def made(step: str, run: str, inputs: dict[str, str]) -> str:
+        parts = resolve_jobs(load_recipe("nano"), Settings())[step].parts(inputs)
+        assert parts is not None
+        product = put_json(store, {"schema": step})
+        store_result(store, parts, run, str(put_json(store, {"step": step})), StepResult(product))
+        return str(product)
+
+    assert set(origins("b").values()) == {"b"}
+    sources = made("ingest", "a", {})
+    clips = made("curate", "a2", {"sources": sources})
+    expected = dict.fromkeys(STEPS, "b") | {"ingest": "a", "curate": "a2"}
+    assert origins("b") == expected
+    assert set(origins("b", fresh=True).values()) == {"b"}
+    store.delete(Reference.parse(clips).uri)
+    assert origins("b") == expected | {"curate": "b"}
