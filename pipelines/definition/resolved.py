@@ -63,7 +63,7 @@ def refuse_idle_gpus(recipe: Recipe) -> None:
     idle = [name for name, held in recipe.resources.items() if held.gpus and not STEPS[name].uses_gpus]
     if idle:
         raise ZoetropeError(
-            f"resources: {', '.join(idle)} would be given GPUs but compute on CPUs alone: "
-            "GPUs would be reserved, paid for and idle",
-            f"set resources.{idle[0]}.gpus=0" + (" and so for the others" if idle[1:] else ""),
+            f"resources: GPUs for {', '.join(idle)} would be reserved, paid for and idle: "
+            "nothing there computes on GPUs yet",
+            " ".join(f"--set resources.{name}.gpus=0" for name in idle),
         )

@@ -107,9 +107,7 @@ def test_jobs_run_where_their_rows_say() -> None:
 @pytest.mark.parametrize("step", ["encode", "stage_1", "autoencoder", "generate"])
 def test_gpus_that_nothing_would_use_are_refused_everywhere(step: str) -> None:
     gpus = f"resources.{step}={{cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}}"
-    message = (
-        f"resources: {step} would be given GPUs but compute on CPUs alone: GPUs would be reserved, paid for and idle"
-    )
+    message = f"resources: GPUs for {step} would be reserved, paid for and idle: nothing there computes on GPUs yet"
     for refused in (
         lambda: Resolved.read("nano", [gpus]),
         lambda: resolved_inputs("nano", RunInputs(gpus)),
@@ -117,7 +115,7 @@ def test_gpus_that_nothing_would_use_are_refused_everywhere(step: str) -> None:
     ):
         with pytest.raises(ZoetropeError) as caught:
             refused()
-        assert (caught.value.headline, caught.value.hint) == (message, f"set resources.{step}.gpus=0")
+        assert (caught.value.headline, caught.value.hint) == (message, f"--set resources.{step}.gpus=0")
 
 
 def test_a_recipe_of_gpus_can_still_be_read() -> None:
