@@ -36,7 +36,7 @@ from zoetrope.model.stages import stage_config
 from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders, pad_text
 from zoetrope.model.training.autoencoder import latent_statistics, to_pixels, train_autoencoder
 from zoetrope.model.training.diffusion import train_diffusion
-from zoetrope.model.training.workers import Workers, join_workers
+from zoetrope.model.training.process_group import ProcessGroup, join_process_group
 from zoetrope.model.video import ClipRequest, read_clips
 
 FRAMES, FPS = 16, 8.0
@@ -94,7 +94,7 @@ class Printer:
 
 
 @contextmanager
-def phase(name: str, workers: Workers) -> Iterator[None]:
+def phase(name: str, workers: ProcessGroup) -> Iterator[None]:
     """Prints wall and CPU seconds of a phase."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
@@ -129,7 +129,7 @@ def prepare(work: Path) -> None:
     (work / "captions.json").write_text(json.dumps(captions))
 
 
-def trained_autoencoder(work: Path, workers: Workers, config: AutoencoderStepConfig) -> VideoDCAE:
+def trained_autoencoder(work: Path, workers: ProcessGroup, config: AutoencoderStepConfig) -> VideoDCAE:
     """Trains it, or loads the one of the last run."""
     path = work / "autoencoder.safetensors"
     model = VideoDCAE(config.architecture).initialise(config.training.seed)
@@ -195,7 +195,7 @@ class Bench:
     """What judging needs."""
 
     work: Path
-    workers: Workers
+    workers: ProcessGroup
     autoencoder: VideoDCAE
     statistics: Any
     text: TextEncoders
@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--autoencoder-steps", type=int, default=0, help="instead of the configured ones")
     parser.add_argument("--autoencoder-only", action="store_true")
     args = parser.parse_args()
-    with join_workers() as workers:
+    with join_process_group() as workers:
         if workers.first:
             prepare(args.work)
         workers.wait()

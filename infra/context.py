@@ -26,7 +26,7 @@ class StepContext:
         work: scratch folder, removed afterwards.
         run_directory: folder of the run; events and the tracking outbox lie here.
         run_id: the pipeline run.
-        attempt: 1 for the first try of this step in this run.
+        attempt: 1 for the first attempt at this step in this run.
         resume: folder that outlives a killed attempt and is the same for equal configuration, inputs and code;
             work that continues (training state) lies here, and it is removed when the step ends well.
         placement: where the step's job runs on a cluster; None where jobs run on this machine.

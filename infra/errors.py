@@ -27,7 +27,7 @@ class ZoetropeError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """2 for what the user has to mend, 75 for what may pass by itself."""
+        """2 for what the user has to fix, 75 for what may pass by itself."""
         return EXIT_RETRYABLE if self.retryable else EXIT_USER_ERROR
 
     def __str__(self) -> str:

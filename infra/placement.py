@@ -1,4 +1,4 @@
-"""Where a job of a step runs on a cluster: nodes, resources, queue, patience. Nothing here changes a result."""
+"""Where a job of a step runs on a cluster: nodes, resources, queue, time limits. Nothing here changes a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TORCH_CPU, TORCH_GPU, PLAIN = "zoetrope-torch-cpu", "zoetrope-torch-gpu", "zoetrope-plain"
 """Names of the TrainingRuntimes in manifests/base."""
 OURS = ("ZOETROPE_", "KFP_", "HOME")
-"""Variables of the launcher's own pod; those of the job's pods are set anew."""
+"""Variables of the launcher's own pod; those of the job's pods are set again."""
 
 
 class Placement(StrictModel):
@@ -43,7 +43,7 @@ class Placement(StrictModel):
         schedule_timeout: seconds that pods may be unschedulable, or without their image, before the step fails.
             Waiting in a queue is not counted.
         deadline: seconds after which the job is stopped.
-        max_restarts: how often a job is made anew after lost nodes and preemption.
+        max_restarts: how often a job is recreated after lost nodes and preemption.
     """
 
     image: str = ""

@@ -210,12 +210,12 @@ def _fit(image: Image.Image, request: ClipRequest) -> Frames:
 
 
 @lru_cache(maxsize=1)
-def steady_x264() -> str:
+def reproducible_x264() -> str:
     """The part of `x264-params` that makes equal pictures equal bytes; empty where nothing is needed.
 
     x264's AVX-512 code now and then writes other bytes for the same pictures (seen with x264 in PyAV 18.1: 5 of 1,200
-    encodes of one clip). x264 does not check the instruction sets that it is told to use, hence the look at the CPU:
-    whatever has AVX-512 has those named here, and other CPUs use them or older ones by themselves.
+    encodes of one clip). x264 does not check that the CPU has the instruction sets it is configured to use, hence the
+    look at the CPU: whatever has AVX-512 has those named here, and other CPUs use them or older ones by themselves.
     """
     cpu = Path("/proc/cpuinfo")
     has_avx512 = cpu.is_file() and "avx512f" in cpu.read_text(encoding="utf-8", errors="replace")
@@ -245,7 +245,7 @@ def write_video(path: Path, frames: Frames, fps: float) -> Path:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         options = {"crf": "16", "preset": "medium", "flags": "+bitexact", "bf": "0"}
-        stream.options = options | {"x264-params": steady_x264()}
+        stream.options = options | {"x264-params": reproducible_x264()}
         stream.codec_context.thread_count = 1
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoetrope.components.caption.config import CaptionConfig
 from zoetrope.infra.references import canonical_json, digest_bytes
-from zoetrope.infra.workers import Workplace
+from zoetrope.infra.workers import WorkerContext
 
 CLIPS_PER_BATCH = 1000
 
@@ -28,7 +28,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Batch:
+class CaptionUnit:
     """Some clips, and the captions of their sources as in sources.parquet, by source."""
 
     config: CaptionConfig
@@ -38,7 +38,7 @@ class Batch:
 
 def batches(
     config: CaptionConfig, clips: Sequence[Mapping[str, Any]], captions: Mapping[str, list[dict[str, Any]]]
-) -> Iterator[Batch]:
+) -> Iterator[CaptionUnit]:
     """Clips in batches, in their order.
 
     Args:
@@ -50,10 +50,10 @@ def batches(
         rows = clips[start : start + CLIPS_PER_BATCH]
         chosen = [Clip(*(row[name] for name in Clip.__dataclass_fields__)) for row in rows]
         needed = sorted({clip.source_id for clip in chosen})
-        yield Batch(config, chosen, {source: captions.get(source, []) for source in needed})
+        yield CaptionUnit(config, chosen, {source: captions.get(source, []) for source in needed})
 
 
-def caption_batch(batch: Batch, workplace: Workplace) -> list[dict[str, str]]:
+def caption_batch(batch: CaptionUnit, worker_context: WorkerContext) -> list[dict[str, str]]:
     """Rows of captions.parquet, in the order of the clips; a clip without a caption has none."""
     rows = []
     for clip in batch.clips:

@@ -40,7 +40,7 @@ def caption(config: CaptionConfig, clips: str, sources: str, context: StepContex
     }
     kept = [row for row in get_table(context.store, manifest["table"]).to_pylist() if row["kept"]]
     units = list(batches(config, kept, by_source))
-    answers = map_units(caption_batch, units, context, config.workers, "batches of clips captioned", light=True)
+    answers = map_units(caption_batch, units, context, config.workers, "batches of clips captioned", inline=True)
     rows = [row for answer in answers for row in answer]
     _require_captions(rows, kept)
     return _result(sorted(rows, key=lambda row: row["clip_id"]), kept, clips, context)

@@ -16,14 +16,14 @@ from zoetrope.components.curate.filters import FilterSettings
 from zoetrope.components.curate.perceptual_hash import perceptual_hash
 from zoetrope.components.curate.signals import Detail, ShotSignals, SourceSignals, border
 from zoetrope.infra.references import Reference, digest_json
-from zoetrope.infra.workers import Workplace
+from zoetrope.infra.workers import WorkerContext
 
 OPERATORS_VERSION = "1"
 """Part of every clip_id; changes whenever cutting or scoring changes for the same source."""
 
 
 @dataclass(frozen=True)
-class Task:
+class CutTask:
     """One source to cut, and how.
 
     Attributes:
@@ -40,23 +40,23 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Rows of clips.parquet without verdicts, or the problem that kept the source from being read."""
+class SourceShots:
+    """Rows of clips.parquet without decisions, or the problem that kept the source from being read."""
 
     rows: list[dict[str, Any]]
     problem: str = ""
 
 
-def cut_source(task: Task, workplace: Workplace) -> Outcome:
+def cut_source(task: CutTask, worker_context: WorkerContext) -> SourceShots:
     """Decodes a source once and returns all its clips with their scores."""
-    store = workplace.store
+    store = worker_context.store
     uri = Reference.parse(task.video).uri
     local = store.local_path(uri)
-    path = local or store.fetch(uri, workplace.scratch / task.source_id)
+    path = local or store.fetch(uri, worker_context.scratch / task.source_id)
     try:
         signals = read_signals(path)
     except DamagedVideoError as error:
-        return Outcome([], str(error))
+        return SourceShots([], str(error))
     finally:
         if local is None:
             path.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def cut_source(task: Task, workplace: Workplace) -> Outcome:
     for shot in find_shots(signals, task.cuts):
         for piece in chop(shot, signals, task.max_seconds):
             rows.append(_row(piece, signals, task))
-    return Outcome(rows)
+    return SourceShots(rows)
 
 
 def chop(shot: Shot, signals: SourceSignals, max_seconds: float) -> Iterator[Shot]:
@@ -80,8 +80,8 @@ def chop(shot: Shot, signals: SourceSignals, max_seconds: float) -> Iterator[Sho
         start = end
 
 
-def _row(shot: Shot, signals: SourceSignals, task: Task) -> dict[str, Any]:
-    """One row of clips.parquet, without verdict."""
+def _row(shot: Shot, signals: SourceSignals, task: CutTask) -> dict[str, Any]:
+    """One row of clips.parquet, without decision."""
     start_pts, end_pts = signals.pts_at(shot.start), signals.pts_at(shot.end)
     start, end = start_pts * signals.time_base, end_pts * signals.time_base
     span = {"start": _rational(start), "end": _rational(end)}

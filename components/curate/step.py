@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoetrope.components.curate.config import CurateConfig
 from zoetrope.components.curate.filters import FilterSettings
 from zoetrope.components.curate.page import curate_page
-from zoetrope.components.curate.shots import Task, cut_source
+from zoetrope.components.curate.shots import CutTask, cut_source
 from zoetrope.components.curate.thresholds import apply_thresholds, funnel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import run_gate
@@ -31,7 +31,7 @@ def curate(config: CurateConfig, sources: str, context: StepContext) -> StepResu
         context: store, scratch folder, progress.
 
     Returns:
-        product `zoetrope.clips.v1`; `clips.parquet` holds every shot, kept or not, with its scores and verdicts.
+        product `zoetrope.clips.v1`; `clips.parquet` holds every shot, kept or not, with its scores and decisions.
 
     Raises:
         ZoetropeError: no source can be decoded, or no clip is kept.
@@ -39,7 +39,7 @@ def curate(config: CurateConfig, sources: str, context: StepContext) -> StepResu
     manifest = get_json(context.store, sources)
     table = get_table(context.store, manifest["table"])
     usable = [row for row in table.to_pylist() if row["status"] == "usable"]
-    tasks = [Task(row["source_id"], row["video"], config.max_seconds, config.cuts) for row in usable]
+    tasks = [CutTask(row["source_id"], row["video"], config.max_seconds, config.cuts) for row in usable]
     rows: list[dict[str, Any]] = []
     damaged: list[dict[str, str]] = []
     outcomes = map_units(cut_source, tasks, context, config.workers, "sources cut")
@@ -77,7 +77,7 @@ def _result(
             "counts": {"shots": clips.num_rows, "kept": kept},
             "sources": sources,
             "damaged": damaged,
-            "gates": [gate.verdict()],
+            "gates": [gate.summary()],
         },
     )
     metrics = {f"dropped_by_{item['name']}": float(item["first_kill"]["clips"]) for item in story["filters"]}
@@ -102,7 +102,7 @@ def _result(
 
 
 def clips_table(rows: list[dict[str, Any]]) -> pyarrow.Table:
-    """`clips.parquet` without verdicts, in the order of the rows."""
+    """`clips.parquet` without decisions, in the order of the rows."""
     import pyarrow
 
     text, integer, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()

@@ -17,10 +17,10 @@ LAST = "near_duplicate"
 
 
 def apply_thresholds(table: pyarrow.Table, config: FilterSettings) -> pyarrow.Table:
-    """Verdicts on scored clips.
+    """Decisions on scored clips.
 
     Args:
-        table: clips with scores; verdicts that it already has are replaced.
+        table: clips with scores; decisions that it already has are replaced.
         config: the thresholds.
 
     Returns:
@@ -50,7 +50,7 @@ def funnel(table: pyarrow.Table, config: FilterSettings) -> dict[str, object]:
     """What each filter lets through, in clips and seconds, in the order in which they are asked.
 
     Args:
-        table: clips with verdicts.
+        table: clips with decisions.
         config: the thresholds that gave them.
 
     Returns:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from zoetrope.components.encode.config import EncodeConfig
-from zoetrope.components.encode.jobs import long_enough
+from zoetrope.components.encode.tasks import long_enough
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import Store, get_json, get_table
 from zoetrope.model.autoencoders import autoencoder_config

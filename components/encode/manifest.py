@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.components.encode.config import EncodeConfig
-from zoetrope.components.encode.jobs import EncodedClip
+from zoetrope.components.encode.tasks import EncodedClip
 from zoetrope.infra.references import Reference, digest_json
 
 if TYPE_CHECKING:

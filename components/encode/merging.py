@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zoetrope.components.encode.jobs import EncodedUnit, TextParts
+from zoetrope.components.encode.tasks import EncodedUnit, TextParts
 from zoetrope.infra.errors import ZoetropeError
 
 
@@ -52,6 +52,6 @@ def merge_units(units: Iterable[EncodedUnit]) -> Merged:
     if merged is None or not merged.rows:
         raise ZoetropeError(
             f"encode: none of {len(merged.unreadable) if merged else 0} clips could be decoded",
-            "were the source videos changed since they were curated? run the ingest step again",
+            "the source videos may have changed since they were curated: run the ingest step again",
         )
     return merged

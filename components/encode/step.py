@@ -9,17 +9,17 @@ from typing import Any
 
 from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.inputs import EncodeInputs, require_sizes, too_short
-from zoetrope.components.encode.jobs import EncodedUnit, EncodeUnit, encode_units, source_jobs
 from zoetrope.components.encode.manifest import SCHEMA, bucket_entries, dataset_digest, index_table
 from zoetrope.components.encode.merging import Merged, merge_units
 from zoetrope.components.encode.page import render_page
+from zoetrope.components.encode.tasks import EncodedUnit, EncodeUnit, encode_units, source_jobs
 from zoetrope.components.encode.text import stored_encoders, text_section
 from zoetrope.infra.datasets.layout import registry_files
 from zoetrope.infra.quality import GateResult, run_gate
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import put_json, put_table
-from zoetrope.infra.workers import Workplace, map_units
+from zoetrope.infra.workers import WorkerContext, map_units
 
 SUITE = Path(__file__).with_name("suite.json")
 
@@ -68,15 +68,15 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
     gate = _gate(manifest, merged, context)
     # a dataset version tells what it passed to whoever trains on it later; not part of its digest
     passed = [*inputs.sources.get("gates", []), *inputs.clips.get("gates", [])]
-    manifest["gates"] = [*passed, gate.verdict()]
+    manifest["gates"] = [*passed, gate.summary()]
     return _result(put_json(context.store, manifest), manifest, gate)
 
 
-def encode_unit(unit: EncodeUnit, workplace: Workplace) -> EncodedUnit:
+def encode_unit(unit: EncodeUnit, worker_context: WorkerContext) -> EncodedUnit:
     """Runs in a worker; the step's own process does without PyTorch."""
     from zoetrope.components.encode.worker import work
 
-    return work(unit, workplace)
+    return work(unit, worker_context)
 
 
 def _setup(

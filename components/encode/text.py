@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.components.encode.config import TextConfig
-from zoetrope.components.encode.jobs import TextParts
+from zoetrope.components.encode.tasks import TextParts
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
 from zoetrope.infra.store import Store, put_file_content

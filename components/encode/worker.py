@@ -20,21 +20,21 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from zoetrope.components.encode.config import BucketConfig
-from zoetrope.components.encode.jobs import (
-    ClipJob,
+from zoetrope.components.encode.tasks import (
+    ClipTask,
     EncodedClip,
     EncodedSource,
     EncodedUnit,
     EncodeUnit,
     Setup,
-    SourceJob,
+    SourceTask,
     TextParts,
 )
 from zoetrope.components.encode.text import local_folder, stored_folder
 from zoetrope.components.encode.writing import UnitWriter
 from zoetrope.infra.references import Reference
 from zoetrope.infra.store import get_json, put_file_content
-from zoetrope.infra.workers import Workplace
+from zoetrope.infra.workers import WorkerContext
 from zoetrope.model.autoencoders import load_autoencoder
 from zoetrope.model.conditions import reference_frames
 from zoetrope.model.data.shards import RawTensor, raw_tensor, write_tensors
@@ -48,12 +48,12 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Encoder:
     """The models and settings of one process."""
 
-    def __init__(self, setup: Setup, workplace: Workplace) -> None:
+    def __init__(self, setup: Setup, worker_context: WorkerContext) -> None:
         torch.set_num_threads(setup.config.threads)
         torch.use_deterministic_algorithms(True)
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
-        self.store, self.scratch = workplace.store, workplace.scratch
+        self.store, self.scratch = worker_context.store, worker_context.scratch
         uri = Reference.parse(setup.weights).uri
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             weights = self.store.local_path(uri) or self.store.fetch(uri, Path(folder) / "weights.safetensors")
@@ -61,7 +61,7 @@ class Encoder:
         self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
 
-    def unit(self, sources: Sequence[SourceJob]) -> EncodedUnit:
+    def unit(self, sources: Sequence[SourceTask]) -> EncodedUnit:
         """Encodes some sources into shards."""
         texts = self._texts(sources)
         unreadable: list[str] = []
@@ -88,7 +88,7 @@ class Encoder:
         given = self._text[1]
         return TextParts(given[0], given[1], null["t5"], null["clip"])
 
-    def _texts(self, sources: Sequence[SourceJob]) -> dict[str, tuple[RawTensor, RawTensor]]:
+    def _texts(self, sources: Sequence[SourceTask]) -> dict[str, tuple[RawTensor, RawTensor]]:
         """Embeddings of the captions, each once: captions go one by one."""
         captions = sorted({clip.caption for source in sources for clip in source.clips})
         return {caption: self._embedding(caption) for caption in captions}
@@ -111,7 +111,7 @@ class Encoder:
                 files = setup.t5, setup.clip
             return load_text_encoders(t5, clip, max_tokens=text.t5_tokens, mode=text.mode), files
 
-    def source(self, job: SourceJob) -> EncodedSource:
+    def source(self, job: SourceTask) -> EncodedSource:
         """Encodes all clips of one source."""
         local = self.store.local_path(job.video)
         path = local or self.store.fetch(job.video, self.scratch / job.source_id)
@@ -132,7 +132,7 @@ class Encoder:
             tuple(clip.clip_id for clip in job.clips if clip.clip_id not in frames),
         )
 
-    def _read(self, path: Path, clips: Sequence[ClipJob]) -> dict[str, list[Frames]]:
+    def _read(self, path: Path, clips: Sequence[ClipTask]) -> dict[str, list[Frames]]:
         """Frames of each clip in each of its buckets; a clip that cannot be decoded is left out."""
         requests = {clip.clip_id: [self._request(clip, at) for at in clip.buckets] for clip in clips}
         try:
@@ -151,7 +151,7 @@ class Encoder:
                 continue
         return found
 
-    def _request(self, clip: ClipJob, bucket: int) -> ClipRequest:
+    def _request(self, clip: ClipTask, bucket: int) -> ClipRequest:
         shape = self.setup.config.buckets[bucket]
         return ClipRequest(clip.start, clip.end, shape.frames, shape.fps, shape.height, shape.width, clip.crop)
 
@@ -180,7 +180,7 @@ class Encoder:
         latent: Tensor = self.autoencoder.encode(video.contiguous())
         return (latent - self.mean) / self.std
 
-    def _encoded(self, clip: ClipJob, parts: Mapping[int, Mapping[str, Tensor]]) -> EncodedClip:
+    def _encoded(self, clip: ClipTask, parts: Mapping[int, Mapping[str, Tensor]]) -> EncodedClip:
         tensors: dict[str, RawTensor] = {}
         statistics, shapes = {}, {}
         for at, latents in parts.items():
@@ -197,12 +197,12 @@ class Encoder:
         return EncodedClip(clip, tensors, statistics, shapes)
 
 
-def work(unit: EncodeUnit, workplace: Workplace) -> EncodedUnit:
+def work(unit: EncodeUnit, worker_context: WorkerContext) -> EncodedUnit:
     """One unit of work in a worker process."""
-    workplace.scratch.mkdir(parents=True, exist_ok=True)
-    return _encoder(unit.setup, workplace).unit(unit.sources)
+    worker_context.scratch.mkdir(parents=True, exist_ok=True)
+    return _encoder(unit.setup, worker_context).unit(unit.sources)
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(setup: str, workplace: Workplace) -> Encoder:
-    return Encoder(TypeAdapter(Setup).validate_python(get_json(workplace.store, setup)), workplace)
+def _encoder(setup: str, worker_context: WorkerContext) -> Encoder:
+    return Encoder(TypeAdapter(Setup).validate_python(get_json(worker_context.store, setup)), worker_context)

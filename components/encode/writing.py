@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.components.encode.config import MEGABYTE, EncodeConfig
-from zoetrope.components.encode.jobs import EncodedClip, ShardEntry
 from zoetrope.components.encode.manifest import index_rows
+from zoetrope.components.encode.tasks import EncodedClip, ShardEntry
 from zoetrope.infra.datasets.layout import shard_key
 from zoetrope.infra.store import Store
 from zoetrope.model.data.shards import RawTensor, Shard, ShardWriter

@@ -1,4 +1,4 @@
-"""What the step `evaluate` can be told."""
+"""Settings of the step `evaluate`."""
 
 from __future__ import annotations
 

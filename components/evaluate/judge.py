@@ -41,7 +41,7 @@ MINIMUM_FRAMES = 4
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What the judge saw.
 
     Attributes:
@@ -57,7 +57,7 @@ class Verdict:
     path: tuple[float, float]
 
 
-def judge(frames: npt.NDArray[np.uint8], colors: Sequence[str], directions: Sequence[str]) -> Verdict:
+def judge(frames: npt.NDArray[np.uint8], colors: Sequence[str], directions: Sequence[str]) -> Judgement:
     """Names the dominant colour and the direction of motion of the object in a video.
 
     Args:
@@ -66,7 +66,7 @@ def judge(frames: npt.NDArray[np.uint8], colors: Sequence[str], directions: Sequ
         directions: direction words to choose from, keys of `DIRECTIONS`.
 
     Returns:
-        The verdict; `color` and `direction` are empty strings where nothing can be told.
+        The judgement; `color` and `direction` are empty strings where they cannot be determined.
     """
     red, green, blue = (frames[..., channel] for channel in range(3))
     chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
@@ -74,14 +74,14 @@ def judge(frames: npt.NDArray[np.uint8], colors: Sequence[str], directions: Sequ
     strongest = int(np.searchsorted(np.cumsum(np.bincount(chroma.ravel(), minlength=256)), 0.99 * chroma.size))
     mask = chroma >= max(MINIMUM_CHROMA, strongest / 2)
     if not colors or float(mask.mean()) < MINIMUM_AREA:
-        return Verdict("", "", 0.0, (0.0, 0.0))
+        return Judgement("", "", 0.0, (0.0, 0.0))
     strength = chroma[mask].astype(np.float64)
     nearest = _nearest_hue(_hue(frames[mask]), colors)
     best = int(np.bincount(nearest, weights=strength, minlength=len(colors)).argmax())
     weight = np.zeros(chroma.shape)
     weight[mask] = np.where(nearest == best, strength, 0.0)
     path = _path(weight)
-    return Verdict(colors[best], _direction(path, directions), float((weight > 0).mean()), path)
+    return Judgement(colors[best], _direction(path, directions), float((weight > 0).mean()), path)
 
 
 def _hue(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

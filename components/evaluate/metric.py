@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from zoetrope.components.evaluate.judge import Verdict, judge
+from zoetrope.components.evaluate.judge import Judgement, judge
 from zoetrope.components.evaluate.samples import TEXT_TO_VIDEO, TRAINED, UNTRAINED, Sample
 
 
@@ -28,7 +28,7 @@ class MetricInputs:
     held_out_loss: Callable[[], Mapping[str, float]] | None = None
 
     @cached_property
-    def verdicts(self) -> list[Verdict]:
+    def judgements(self) -> list[Judgement]:
         """What the judge sees in each sample, computed once for all metrics."""
         return [judge(sample.frames, self.colors, self.directions) for sample in self.samples]
 

@@ -49,7 +49,7 @@ class SamplingSetup:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SampleUnit:
     """One batch.
 
     Attributes:
@@ -82,7 +82,7 @@ class Sampled:
     frames: npt.NDArray[uint8]
 
 
-def sample_batch(batch: Batch) -> list[Sampled]:
+def sample_batch(batch: SampleUnit) -> list[Sampled]:
     """Draws the samples of a batch and puts them into the store.
 
     The result depends on the batch alone: any number of workers gives the same videos.

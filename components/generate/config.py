@@ -1,4 +1,4 @@
-"""What the step `generate` can be told."""
+"""Settings of the step `generate`."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def sample_videos(
         text: the prompts, embedded.
         seeds: one for each prompt.
         visual: given frames.
-        on_step: told (steps done, steps in all).
+        on_step: called with (steps done, steps in all).
 
     Returns:
         uint8 [B, T, H, W, 3].

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from zoetrope.components.generate.batches import (
     TRAINED,
     UNTRAINED,
-    Batch,
     Sampled,
+    SampleUnit,
     SamplingSetup,
     sample_batch,
 )
@@ -92,7 +92,7 @@ def _image_prompts(
 
 def _batches(
     config: GenerateConfig, setup: SamplingSetup, prompts: Sequence[Prompt], image_prompts: Sequence[Prompt]
-) -> Iterator[Batch]:
+) -> Iterator[SampleUnit]:
     """Everything to draw, in the order of the manifest; image_prompts are the first held-out clips in order."""
     groups: list[tuple[Sequence[Prompt], str, str]] = [(prompts, TRAINED, TEXT_TO_VIDEO)]
     if config.control == UNTRAINED:
@@ -103,12 +103,12 @@ def _batches(
         for start in range(0, len(chosen), size):
             part = tuple(chosen[start : start + size])
             clips = tuple(range(start, start + len(part))) if condition == HEAD else ()
-            yield Batch(setup, number, part, model, condition, clips)
+            yield SampleUnit(setup, number, part, model, condition, clips)
             number += 1
 
 
 def _run(
-    batches: Sequence[Batch], workers: int, context: StepContext
+    batches: Sequence[SampleUnit], workers: int, context: StepContext
 ) -> tuple[list[dict[str, Any]], list[npt.NDArray[uint8]]]:
     """Entries of the manifest, and three frames of each video."""
     entries: list[dict[str, Any]] = []

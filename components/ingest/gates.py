@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from zoetrope.components.ingest.config import IngestConfig
-from zoetrope.components.ingest.probe import Facts
+from zoetrope.components.ingest.probe import ProbeResult
 
 
-def raw_gate(facts: Facts, config: IngestConfig) -> str:
+def raw_gate(facts: ProbeResult, config: IngestConfig) -> str:
     """`code: sentence` of the first gate that a readable video does not pass, empty when it passes all."""
     if facts.duration < config.min_seconds:
         return f"too_short: {facts.duration:.2f} s, at least {config.min_seconds:g} s are needed"

@@ -38,7 +38,7 @@ VIDEO_SUFFIXES = frozenset(
     ]
 )
 CATALOGUES = ("catalogue.parquet", "catalogue.csv", "catalogue.jsonl")
-COMPANIONS = frozenset({*CATALOGUES, "prompts.json", "truth.json"})
+SIDECARS = frozenset({*CATALOGUES, "prompts.json", "truth.json"})
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ def list_folder(folder: Path) -> list[Entry]:
     root = folder.resolve()
     entries = sorted(_walk(root, root), key=lambda entry: os.fsencode(entry.key))
     stems = {_stem(entry.key) for entry in entries if _is_video_name(entry.key)}
-    return [entry for entry in entries if not _is_companion(entry.key, stems)]
+    return [entry for entry in entries if not _is_sidecar(entry.key, stems)]
 
 
 def list_store(store: Store) -> list[Entry]:
     """All objects of a store, sorted by key."""
     keys = {unquote(uri[len(store.root) :].lstrip("/")): uri for uri in store.list("")}
     stems = {_stem(key) for key in keys if _is_video_name(key)}
-    return [Entry(key, None, keys[key]) for key in sorted(keys) if not _is_companion(key, stems)]
+    return [Entry(key, None, keys[key]) for key in sorted(keys) if not _is_sidecar(key, stems)]
 
 
 def _walk(folder: Path, root: Path) -> Iterator[Entry]:
@@ -148,6 +148,6 @@ def _is_video_name(key: str) -> bool:
     return PurePosixPath(key).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _is_companion(key: str, stems: set[str]) -> bool:
+def _is_sidecar(key: str, stems: set[str]) -> bool:
     """Whether a file describes videos: a catalogue, or the caption file of a video beside it."""
-    return key in COMPANIONS or (PurePosixPath(key).suffix == ".txt" and _stem(key) in stems)
+    return key in SIDECARS or (PurePosixPath(key).suffix == ".txt" and _stem(key) in stems)

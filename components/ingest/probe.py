@@ -20,7 +20,7 @@ MISSING_FRAMES = 0.02
 
 
 @dataclass(frozen=True)
-class Facts:
+class ProbeResult:
     """What is known of a file; numbers are 0 and texts empty where it could not be read so far.
 
     Attributes:
@@ -52,7 +52,7 @@ class Facts:
     bits_per_pixel: float = 0.0
 
 
-def inspect_file(path: Path, verify: str) -> Facts:
+def probe_file(path: Path, verify: str) -> ProbeResult:
     """Everything that ingest wants to know of one file; a bad file is a `problem`, never an error."""
     try:
         # Without O_NONBLOCK, opening a pipe that took the file's place in the meantime would wait for ever.
@@ -60,23 +60,23 @@ def inspect_file(path: Path, verify: str) -> Facts:
         with os.fdopen(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
             if problem := special_file(status.st_mode):
-                return Facts(problem)
+                return ProbeResult(problem)
             if status.st_size == 0:
-                return Facts("empty: the file has no bytes")
+                return ProbeResult("empty: the file has no bytes")
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
             facts = _open(stream, verify)
             return replace(facts, digest=digest, bytes=status.st_size)
     except OSError as error:
-        return Facts(f"unreadable: {error.strerror or error}")
+        return ProbeResult(f"unreadable: {error.strerror or error}")
 
 
-def looks_like_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
     """Whether a file opens as a video; reads its header alone."""
-    return not inspect_file(path, "header").problem
+    return not probe_file(path, "header").problem
 
 
-def _open(stream: BinaryIO, verify: str) -> Facts:
+def _open(stream: BinaryIO, verify: str) -> ProbeResult:
     import av
 
     try:
@@ -85,22 +85,22 @@ def _open(stream: BinaryIO, verify: str) -> Facts:
         stream.seek(4)
         # An MP4 begins with a box called `ftyp`; one that does not open has lost the index at its end.
         if stream.read(4) == b"ftyp":
-            return Facts("truncated: an MP4 without its index, the end of the file is missing")
-        return Facts("not_a_video: no container format that holds video")
+            return ProbeResult("truncated: an MP4 without its index, the end of the file is missing")
+        return ProbeResult("not_a_video: no container format that holds video")
     with contextlib.closing(container):
         pictures = [
             track for track in container.streams.video if not track.disposition & av.stream.Disposition.attached_pic
         ]
         if not pictures:
-            return Facts("no_video_stream: a container without a video stream")
+            return ProbeResult("no_video_stream: a container without a video stream")
         return _read(container, pictures[0], verify)
 
 
-def _read(container: Any, track: Any, verify: str) -> Facts:
-    """Facts of the video stream `track`."""
+def _read(container: Any, track: Any, verify: str) -> ProbeResult:
+    """What is known of the video stream `track`."""
     context = track.codec_context
     expected = int(track.frames)
-    facts = Facts(
+    facts = ProbeResult(
         width=int(context.width or 0),
         height=int(context.height or 0),
         codec=str(context.name),
@@ -121,8 +121,8 @@ def _read(container: Any, track: Any, verify: str) -> Facts:
     return facts
 
 
-def _from_header(facts: Facts, container: Any, track: Any, expected: int) -> Facts:
-    """Facts as far as the container tells them."""
+def _from_header(facts: ProbeResult, container: Any, track: Any, expected: int) -> ProbeResult:
+    """The result as far as the container's header goes."""
     rate = float(track.average_rate or track.guessed_rate or 0)
     duration = float(track.duration * track.time_base) if track.duration else (container.duration or 0) / 1e6
     frames = expected or round(duration * rate)
@@ -167,7 +167,7 @@ class _Timeline:
             self.last_duration = int(item.duration or 0)
 
     def summary(self, time_base: Fraction, pixels: int) -> dict[str, Any]:
-        """Duration, rate and density as fields of `Facts`."""
+        """Duration, rate and density as fields of `ProbeResult`."""
         times = sorted(set(self.times))
         steps = [after - before for before, after in itertools.pairwise(times)]
         typical = sorted(steps)[len(steps) // 2] if steps else self.last_duration

@@ -56,7 +56,7 @@ class OpenSource:
         try:
             prompts = json.loads(data)
         except ValueError as error:
-            raise ZoetropeError(f"{self.place}/prompts.json is not JSON: {error}", "mend or remove it") from error
+            raise ZoetropeError(f"{self.place}/prompts.json is not JSON: {error}", "fix or remove it") from error
         if not isinstance(prompts, list) or not all(
             isinstance(row, dict) and isinstance(row.get("prompt"), str) for row in prompts
         ):

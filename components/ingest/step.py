@@ -11,10 +11,16 @@ from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import FootageConfig
 from zoetrope.components.ingest.footage.plan import held_out_prompts, plan_footage
 from zoetrope.components.ingest.footage.render import catalogue
-from zoetrope.components.ingest.inspection import FilmOrder, Looked, file_batches, look_at_files, render_and_look
+from zoetrope.components.ingest.inspection import (
+    Inspection,
+    RenderTask,
+    file_batches,
+    inspect_files,
+    render_and_inspect,
+)
 from zoetrope.components.ingest.listing import VIDEO_SUFFIXES
 from zoetrope.components.ingest.page import ingest_page
-from zoetrope.components.ingest.probe import Facts, looks_like_video
+from zoetrope.components.ingest.probe import ProbeResult, is_video
 from zoetrope.components.ingest.sources import OpenSource, open_source
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import run_gate
@@ -47,8 +53,8 @@ def ingest(config: IngestConfig, source: SourceConfig, context: StepContext) -> 
     found = _samples(config, source.samples, context) if source.samples is not None else _files(config, source, context)
     rows: list[dict[str, Any]] = []
     first: dict[str, dict[str, Any]] = {}
-    for key, name, looked in found.files:
-        row = _row(name, looked, found.captions.get(key, []), source.licence)
+    for key, name, inspection in found.files:
+        row = _row(name, inspection, found.captions.get(key, []), source.licence)
         original = first.setdefault(row["source_id"], row) if row["source_id"] else row
         if original is not row and row["status"] == "usable":
             row |= {"status": "rejected", "reason": f"duplicate: same bytes as {original['name']}", "video": ""}
@@ -65,7 +71,7 @@ def ingest(config: IngestConfig, source: SourceConfig, context: StepContext) -> 
 
 @dataclass(frozen=True)
 class _Found:
-    """A source that was looked at.
+    """A source whose files were inspected.
 
     Attributes:
         files: (key, name that is safe to print, what was found) in the order of the table.
@@ -74,36 +80,37 @@ class _Found:
         place: how messages name the source.
     """
 
-    files: list[tuple[str, str, Looked]]
+    files: list[tuple[str, str, Inspection]]
     captions: dict[str, list[Caption]]
     prompts: list[Any] | None
     place: str
 
 
 def _samples(config: IngestConfig, footage: FootageConfig, context: StepContext) -> _Found:
-    """Sample footage: every film is rendered and looked at by one worker."""
+    """Sample footage: every film is rendered and inspected by one worker."""
     plan = plan_footage(footage)
-    orders = [FilmOrder(config, film, list(plan.copies_of(film)), footage.size) for film in plan.films]
-    made = [each for batch in map_units(render_and_look, orders, context, config.workers, "films") for each in batch]
+    render_tasks = [RenderTask(config, film, list(plan.copies_of(film)), footage.size) for film in plan.films]
+    batches = map_units(render_and_inspect, render_tasks, context, config.workers, "films")
+    made = [each for batch in batches for each in batch]
     by_name = {each.entry["path"]: each for each in made}
     data = catalogue([by_name[name].entry for name in plan.names])
     captions = read_catalogue(lambda name: data if name == "catalogue.parquet" else None, "sample")
-    files = [(name, name, by_name[name].looked) for name in sorted(by_name)]
+    files = [(name, name, by_name[name].inspection) for name in sorted(by_name)]
     return _Found(files, captions, held_out_prompts(footage), "samples")
 
 
 def _files(config: IngestConfig, source: SourceConfig, context: StepContext) -> _Found:
-    """A folder or an object store: files are looked at in batches."""
+    """A folder or an object store: files are inspected in batches."""
     opened = open_source(source)
     captions = opened.captions()
     _refuse_without_captions(opened, captions)
     readable = [entry for entry in opened.entries if not entry.problem]
     batches = list(file_batches(config, opened.root, readable))
-    answers = map_units(look_at_files, batches, context, config.workers, "batches of files")
-    looked = (each for answer in answers for each in answer)
+    answers = map_units(inspect_files, batches, context, config.workers, "batches of files")
+    inspection = (each for answer in answers for each in answer)
     files = []
     for entry in (*opened.entries, *opened.missing()):
-        known = Looked(Facts(entry.problem), entry.problem, "") if entry.problem else next(looked)
+        known = Inspection(ProbeResult(entry.problem), entry.problem, "") if entry.problem else next(inspection)
         files.append((entry.key, entry.name, known))
     return _Found(files, captions, opened.prompts(), opened.place)
 
@@ -116,18 +123,18 @@ def _refuse_without_captions(opened: OpenSource, captions: dict[str, list[Captio
         if entry.problem:
             continue
         named = PurePosixPath(entry.key).suffix.lower() in VIDEO_SUFFIXES
-        if named if entry.path is None else looks_like_video(entry.path):
+        if named if entry.path is None else is_video(entry.path):
             raise ZoetropeError(f"{opened.place} has videos but no captions", HOW_TO_CAPTION)
 
 
-def _row(name: str, looked: Looked, captions: list[Caption], licence: str) -> dict[str, Any]:
-    facts = looked.facts
+def _row(name: str, inspection: Inspection, captions: list[Caption], licence: str) -> dict[str, Any]:
+    facts = inspection.facts
     return {
         "source_id": facts.digest,
         "name": name,
-        "status": "rejected" if looked.reason else "usable",
-        "reason": looked.reason,
-        "video": looked.video,
+        "status": "rejected" if inspection.reason else "usable",
+        "reason": inspection.reason,
+        "video": inspection.video,
         "bytes": facts.bytes,
         "duration_seconds": facts.duration,
         "width": facts.width,
@@ -174,7 +181,7 @@ def _result(
             "prompts": "" if prompts is None else str(put_json(context.store, prompts)),
             "licence": source.licence,
             "rights": source.rights,
-            "gates": [gate.verdict()],
+            "gates": [gate.summary()],
         },
     )
     seconds = sum(row["duration_seconds"] for row in rows if row["status"] == "usable")

@@ -1,4 +1,4 @@
-"""The KFP face of the step `promote`."""
+"""The KFP component of the step `promote`."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ def promote(
     """Registers the checkpoint and makes it champion when every check passes.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         checkpoint: reference to a checkpoint.
         scores: reference to what `evaluate` made.
         records: step -> reference of its record, of all steps before in this run.

@@ -173,10 +173,10 @@ def _result(
         "checkpoint": str(now.checkpoint),
         "previous": previous,
     }
-    verdict = f"stays candidate, failed: {', '.join(failed)}" if failed else f"is {CHAMPION}"
+    outcome = f"stays candidate, failed: {', '.join(failed)}" if failed else f"is {CHAMPION}"
     return StepResult(
         product=put_json(context.store, product),
-        key_figure=f"{now.name} version {now.version} {verdict}",
+        key_figure=f"{now.name} version {now.version} {outcome}",
         metrics={"promoted": float(not failed), "total_cost_usd": float(spent)},
         parameters={"model": now.name, "version": now.version},
         page=promotion_page(now, checks, previous),

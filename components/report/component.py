@@ -1,4 +1,4 @@
-"""The KFP face of the step `report`."""
+"""The KFP component of the step `report`."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ def report(
     """Writes the run's one self-contained HTML report.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         records: step -> reference of its record, of all steps before in this run.
         page: the result as HTML.
         metrics: its numbers.

@@ -1,4 +1,4 @@
-"""What the step `report` can be told."""
+"""Settings of the step `report`."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Gate:
         name: name of the gate.
         success: whether all expectations hold.
         evaluated: number of expectations.
-        failures: the expectations that failed, in words.
+        failures: the expectations that failed, as text.
         docs: link to the Data Docs; empty where a browser cannot follow it.
         docs_text: the URI as text.
     """

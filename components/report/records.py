@@ -90,6 +90,11 @@ def load_records(store: Store, references: Iterable[str], config: ReportConfig) 
     return sorted(found.values(), key=lambda record: (order.get(record.step, len(order)), record.step))
 
 
+def last_of(records: Sequence[StepRecord], schema: str) -> StepRecord | None:
+    """The last step that made a product of that schema."""
+    return next((record for record in reversed(records) if record.product.get("schema") == schema), None)
+
+
 def by_step(records: Sequence[StepRecord]) -> dict[str, StepRecord]:
     """Step name -> record."""
     return {record.step: record for record in records}

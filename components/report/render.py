@@ -9,7 +9,7 @@ from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.data_sections import data_sections
 from zoetrope.components.report.model_sections import samples, scores, trainings
 from zoetrope.components.report.records import StepRecord, by_step
-from zoetrope.components.report.run_sections import cost, lineage, links, verdict
+from zoetrope.components.report.run_sections import cost, lineage, links, promotion_outcome
 from zoetrope.infra.store import Store
 
 BYTES_PER_MEGABYTE = 1_000_000
@@ -42,7 +42,7 @@ def render(config: ReportConfig, records: Sequence[StepRecord], store: Store) ->
     steps = by_step(records)
     return environment.get_template("template.html").render(
         config=config,
-        verdict=verdict(records),
+        promotion_outcome=promotion_outcome(records),
         data=data_sections(store, records),
         trainings=trainings(store, records),
         pairs=pairs,

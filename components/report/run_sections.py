@@ -1,4 +1,4 @@
-"""What the report says about the run: its verdict, its cost and where everything came from."""
+"""What the report says about the run: the promotion, its cost and where everything came from."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.formatting import number
-from zoetrope.components.report.records import StepRecord, by_step
+from zoetrope.components.report.records import StepRecord, by_step, last_of
 from zoetrope.infra.links import safe_link
 
 CHECKPOINT = "zoetrope.checkpoint.v1"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PromotionOutcome:
     """Whether the run gave a champion: `promoted`, `candidate`, or `none` when nothing was registered."""
 
     state: str
@@ -64,33 +64,28 @@ class Fact:
     code: bool = False
 
 
-def verdict(records: Sequence[StepRecord]) -> Verdict:
-    """The run's verdict from `promote`, or from what is missing."""
+def promotion_outcome(records: Sequence[StepRecord]) -> PromotionOutcome:
+    """The outcome of `promote`, or from what is missing."""
     steps = by_step(records)
     failed = [g for record in records for g in record.data.get("gates") or () if not g.get("success")]
     if "promote" not in steps:
         if failed:
             reason = f"The data gate {failed[0].get('name', '')} is red, so the run stopped there."
-        elif _last_checkpoint(records) is not None:
+        elif last_of(records, CHECKPOINT) is not None:
             reason = "The run ended before a model was promoted."
         else:
             reason = "No model was trained in this run."
-        return Verdict("none", "No model promoted", reason, ())
+        return PromotionOutcome("none", "No model promoted", reason, ())
     product = steps["promote"].product
     checks = tuple(product.get("checks", ()))
     model = f"{product.get('model', '')} version {product.get('version', '')}"
     if product.get("promoted"):
         previous = product.get("previous")
         reason = f"{model} passed every check" + (f" and follows version {previous}." if previous else ".")
-        return Verdict("promoted", "Promoted to champion", reason, checks)
+        return PromotionOutcome("promoted", "Promoted to champion", reason, checks)
     missed = [f"{check.get('name')}: {check.get('detail')}" for check in checks if not check.get("passed")]
     reason = f"{model} stays a candidate. " + "; ".join(missed)
-    return Verdict("candidate", "Not promoted", reason, checks)
-
-
-def _last_checkpoint(records: Sequence[StepRecord]) -> StepRecord | None:
-    """The last step that made a checkpoint of the video model."""
-    return next((record for record in reversed(records) if record.product.get("schema") == CHECKPOINT), None)
+    return PromotionOutcome("candidate", "Not promoted", reason, checks)
 
 
 def cost(records: Sequence[StepRecord]) -> Cost:
@@ -131,7 +126,7 @@ def lineage(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, 
     """Where code, settings, data and model of this run came from; unknown facts are left out."""
     steps = by_step(records)
     dataset = steps["encode"].product if "encode" in steps else {}
-    trained = _last_checkpoint(records)
+    trained = last_of(records, CHECKPOINT)
     promotion = steps["promote"].product if "promote" in steps else {}
     state = {True: " (working tree changed)", False: "", None: ""}[config.dirty]
     sheets = ", ".join(sorted({str(r.data["price_sheet"]) for r in records if r.data.get("price_sheet")}))

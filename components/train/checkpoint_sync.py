@@ -13,7 +13,7 @@ from zoetrope.infra.store import Store
 MARKER = "complete.json"
 
 
-class StoreMirror:
+class CheckpointSync:
     """The newest complete state of one loop; what is half written is never seen.
 
     A state lies below `KEY/STATE-DIGEST/`; its marker, written last, names its files with their digests.

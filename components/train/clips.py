@@ -16,7 +16,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import Store, get_json, get_table
-from zoetrope.model.training.workers import Workers
+from zoetrope.model.training.process_group import ProcessGroup
 from zoetrope.model.video import ClipRequest, read_clips
 
 Frames = npt.NDArray[np.uint8]
@@ -42,7 +42,9 @@ class MappedClips:
         return np.stack([self.frames[self.rows[index]] for index in indices])
 
 
-def decode_clips(config: AutoencoderStepConfig, captions: str, context: StepContext, workers: Workers) -> MappedClips:
+def decode_clips(
+    config: AutoencoderStepConfig, captions: str, context: StepContext, workers: ProcessGroup
+) -> MappedClips:
     """Decodes the training clips; the workers of a node share the sources among them, and return when all are done.
 
     Clips that are too short or cannot be decoded are left out.
@@ -82,7 +84,7 @@ def decode_clips(config: AutoencoderStepConfig, captions: str, context: StepCont
     if not complete:
         raise ZoetropeError(
             f"autoencoder: none of {len(rows)} clips could be decoded",
-            "were the source videos changed since they were curated? run the ingest step again",
+            "the source videos may have changed since they were curated: run the ingest step again",
         )
     return MappedClips(np.load(frames_path, mmap_mode="r"), complete)
 

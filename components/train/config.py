@@ -1,4 +1,4 @@
-"""What the training steps can be told."""
+"""Settings of the training steps."""
 
 from __future__ import annotations
 

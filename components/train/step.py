@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
-from zoetrope.components.train.checkpoint_sync import StoreMirror
+from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import TrainingJob, local_app, pods_app, require_world
 from zoetrope.components.train.page import render_page
@@ -120,7 +120,7 @@ def train_stage(config: TrainStageConfig, dataset: str, parent: str, context: St
     Args:
         config: name, loop, architecture, flow.
         dataset: reference of a `zoetrope.dataset.v1` product.
-        parent: reference of the `zoetrope.checkpoint.v1` product to start from; empty starts anew.
+        parent: reference of the `zoetrope.checkpoint.v1` product to start from; empty starts from scratch.
         context: store, scratch folder, metrics, events.
 
     Returns:
@@ -171,12 +171,12 @@ def _run(
     job = TrainingJob.of(kind, settings, inputs, context, pods=pods)
     store, place = context.store, context.store.uri(job.result)
     if pods and store.exists(place):
-        context.progress("the job was done while nobody watched it")
+        context.progress("the job ended while no launcher followed it")
     else:
         _launch(job, workers, context)
     result: dict[str, Any] = json.loads(store.read(place))
     if job.mirror:
-        StoreMirror(store, job.mirror).clear()
+        CheckpointSync(store, job.mirror).clear()
     return result
 
 

@@ -1,4 +1,4 @@
-"""The KFP face of the step `train_stage`."""
+"""The KFP component of the step `train_stage`."""
 
 from typing import NamedTuple
 
@@ -31,9 +31,9 @@ def train_stage(
     """Trains one stage of the video model.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         dataset: reference to a dataset version.
-        parent: reference to the checkpoint to start from; empty starts anew.
+        parent: reference to the checkpoint to start from; empty starts from scratch.
         page: the result as HTML.
         metrics: its numbers.
         task_config: what was set on this task for the pods of its job; empty outside a cluster.

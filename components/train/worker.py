@@ -19,7 +19,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from zoetrope.components.train.checkpoint_sync import StoreMirror
+from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.clips import MappedClips, decode_clips
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import THREADS, TrainingJob
@@ -37,7 +37,7 @@ from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
 from zoetrope.model.training.diffusion import train_diffusion
 from zoetrope.model.training.loop import Resume, StoppedError, TrainingResult
-from zoetrope.model.training.workers import Workers, join_workers
+from zoetrope.model.training.process_group import ProcessGroup, join_process_group
 
 NEW_IN_PARENT = ("cond_in.",)  # a text-to-video parent has none; it starts at zero
 
@@ -57,7 +57,7 @@ class ContextSink:
 
 
 class Stop:
-    """Whether this worker was told to end (SIGTERM: its node is drained, or the job preempted).
+    """Whether this worker was asked to end (SIGTERM: its node is drained, or the job preempted).
 
     While training runs, the loop is left to save its state; before that there is nothing to save.
     """
@@ -72,9 +72,9 @@ class Stop:
 
     def listen(self) -> None:
         """From now on."""
-        signal.signal(signal.SIGTERM, self._told)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def _told(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         if not self.training:
             raise SystemExit(EXIT_RETRYABLE)
@@ -87,8 +87,8 @@ def train(job: TrainingJob) -> None:
     if job.mirror:
         stop.listen()
         context.work.mkdir(parents=True, exist_ok=True)
-    with join_workers(THREADS) as workers, live_metrics(context) if workers.first else nullcontext():
-        mirror = StoreMirror(context.store, job.mirror) if job.mirror else None
+    with join_process_group(THREADS) as workers, live_metrics(context) if workers.first else nullcontext():
+        mirror = CheckpointSync(context.store, job.mirror) if job.mirror else None
         resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop if job.mirror else None)
         work = _autoencoder if job.kind == "autoencoder" else _stage
         result = work(job, context, workers, resume)
@@ -135,7 +135,7 @@ def explained(error: Exception, step: str) -> ZoetropeError | None:
     return None
 
 
-def _autoencoder(job: TrainingJob, context: StepContext, workers: Workers, resume: Resume) -> dict[str, Any]:
+def _autoencoder(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume: Resume) -> dict[str, Any]:
     config = AutoencoderStepConfig.model_validate(job.config)
     clips = decode_clips(config, job.inputs["captions"], context, workers)
     model = VideoDCAE(config.architecture).initialise(config.training.seed)
@@ -159,7 +159,7 @@ def _statistics(model: VideoDCAE, clips: MappedClips, config: AutoencoderStepCon
     return {"latent_mean": mean, "latent_std": std}
 
 
-def _stage(job: TrainingJob, context: StepContext, workers: Workers, resume: Resume) -> dict[str, Any]:
+def _stage(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume: Resume) -> dict[str, Any]:
     config = TrainStageConfig.model_validate(job.config)
     stage = config.stage
     architecture = replace(config.mmdit, cond_embed=stage.takes_images)

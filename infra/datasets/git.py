@@ -13,7 +13,7 @@ from zoetrope.infra.errors import ZoetropeError
 if TYPE_CHECKING:
     import psutil
 
-PATIENCE_SECONDS = 5.0  # how long another git command, such as one that outlived its run, may take to end
+TIMEOUT_SECONDS = 5.0  # how long another git command, such as one that outlived its run, may take to end
 
 # The registry's commits are made by a program: no signing, no hooks, no personal identity, no prompts.
 _SETTINGS = {
@@ -86,7 +86,7 @@ class GitRepository:
     def _wait_for_others(self) -> None:
         import psutil
 
-        _, alive = psutil.wait_procs(_git_at_work(self.directory), timeout=PATIENCE_SECONDS)
+        _, alive = psutil.wait_procs(_git_at_work(self.directory), timeout=TIMEOUT_SECONDS)
         if alive:
             raise ZoetropeError(
                 f"dataset registry {self.directory}: a git command (process {alive[0].pid}) is at work in it",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zoetrope.infra.datasets.dataset_registry import DatasetRegistry
 from zoetrope.infra.datasets.git import GitError, GitRepository
-from zoetrope.infra.datasets.registry import DatasetRegistry
 from zoetrope.infra.datasets.remote_url import GitCredentials, checked_remote
 from zoetrope.infra.datasets.versions import DatasetVersion, find_version, read_versions
 from zoetrope.infra.errors import ZoetropeError

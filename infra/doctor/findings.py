@@ -22,7 +22,7 @@ class Finding:
         check: what was looked at.
         status: `ok`, `problem`, or `unknown` where it could not be looked at.
         detail: what was found.
-        hint: how to mend it; empty where nothing is to be mended.
+        hint: how to fix it; empty where nothing is to be fixed.
     """
 
     check: str
@@ -59,7 +59,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Ground:
+class CheckContext:
     """What the checks of a cluster look at.
 
     Attributes:
@@ -93,7 +93,7 @@ def ok(check: str, detail: str) -> Finding:
 
 
 def problem(check: str, detail: str, hint: str) -> Finding:
-    """Something to mend."""
+    """Something to fix."""
     return Finding(check, "problem", detail, hint)
 
 

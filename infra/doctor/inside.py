@@ -9,30 +9,30 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from zoetrope.infra.doctor.findings import Finding, Ground, ok, problem, unknown
+from zoetrope.infra.doctor.findings import CheckContext, Finding, ok, problem, unknown
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.errors import NotAllowedError
 from zoetrope.infra.kubernetes.raw import Api
 from zoetrope.infra.settings import Settings
 
-PATIENCE_SECONDS = 120
+TIMEOUT_SECONDS = 120
 POLL_SECONDS = 2.0
 IMAGE = "core"
 _PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
-def inside(ground: Ground) -> Iterator[Finding]:
+def inside(context: CheckContext) -> Iterator[Finding]:
     """Runs `zoetrope doctor --from-inside` in a pod, hands on what it finds, and removes the pod."""
-    image = ground.images.get(IMAGE, "")
+    image = context.images.get(IMAGE, "")
     if not image:
         yield unknown("inside", f"no {IMAGE} in images.lock: no pod was started")
         return
-    api, name = ground.kubernetes, f"zoetrope-doctor-{random.token_hex(3)}"
-    path = f"/api/v1/namespaces/{ground.namespace}/pods"
+    api, name = context.kubernetes, f"zoetrope-doctor-{random.token_hex(3)}"
+    path = f"/api/v1/namespaces/{context.namespace}/pods"
     try:
-        api.post(path, pod(name, ground.namespace, image, ground.service_account))
+        api.post(path, pod(name, context.namespace, image, context.service_account))
     except NotAllowedError:
-        yield unknown("inside", f"no right to create a pod in {ground.namespace}: not looked at")
+        yield unknown("inside", f"no right to create a pod in {context.namespace}: not looked at")
         return
     except ZoetropeError as error:
         yield problem("inside", f"the pod was refused: {error.headline}", "see the quotas and Pod Security above")
@@ -60,7 +60,7 @@ def pod(name: str, namespace: str, image: str, service_account: str) -> dict[str
         "spec": {
             "serviceAccountName": service_account,
             "restartPolicy": "Never",
-            "activeDeadlineSeconds": PATIENCE_SECONDS,
+            "activeDeadlineSeconds": TIMEOUT_SECONDS,
             "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "volumes": [{"name": "tmp", "emptyDir": {}}],
             "containers": [
@@ -89,7 +89,7 @@ def pod(name: str, namespace: str, image: str, service_account: str) -> dict[str
 
 
 def _follow(api: Api, path: str) -> Iterator[Finding]:
-    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+    for _ in range(int(TIMEOUT_SECONDS / POLL_SECONDS)):
         status = (api.get(path) or {}).get("status", {})
         waiting = [each.get("state", {}).get("waiting", {}) for each in status.get("containerStatuses", [])]
         stuck = [each for each in waiting if each.get("reason") in _PULL]
@@ -105,7 +105,7 @@ def _follow(api: Api, path: str) -> Iterator[Finding]:
         time.sleep(POLL_SECONDS)
     conditions = [each for each in status.get("conditions", []) if each.get("status") == "False"]
     why = f": {conditions[0].get('message')}" if conditions and conditions[0].get("message") else ""
-    yield problem("inside", f"the pod did not end within {PATIENCE_SECONDS} s{why}", "look at the nodes and quotas")
+    yield problem("inside", f"the pod did not end within {TIMEOUT_SECONDS} s{why}", "look at the nodes and quotas")
 
 
 def _read(log: str) -> Iterator[Finding]:
@@ -147,7 +147,9 @@ def _store(settings: Settings) -> Finding:
     except ZoetropeError as error:
         return problem("store", error.headline, error.hint or "check endpoint and secret zoetrope-store")
     if not right:
-        return problem("store", f"{settings.store} gives back something else", "is a cache in front of it?")
+        return problem(
+            "store", f"{settings.store} returned other bytes than were written", "is a cache in front of it?"
+        )
     return ok("store", f"{settings.store}: written, read, removed")
 
 

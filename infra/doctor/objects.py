@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from zoetrope.infra.doctor.findings import APPLY_HINT, Finding, Ground, ok, problem, unknown
+from zoetrope.infra.doctor.findings import APPLY_HINT, CheckContext, Finding, ok, problem, unknown
 from zoetrope.infra.kubernetes.errors import NotAllowedError
 
 SERVICE_ACCOUNTS = ("zoetrope-job",)  # beside the steps' own, which an option may change
@@ -18,47 +18,47 @@ DATABASE, DATABASE_KEY = "zoetrope-postgresql", "POSTGRES_PASSWORD"
 RUNTIMES = ("zoetrope-torch-cpu", "zoetrope-plain")
 
 
-def service_accounts(ground: Ground) -> Iterator[Finding]:
+def service_accounts(context: CheckContext) -> Iterator[Finding]:
     """Those of steps and jobs."""
-    wanted = (ground.service_account, *SERVICE_ACCOUNTS)
+    wanted = (context.service_account, *SERVICE_ACCOUNTS)
     for name in wanted:
-        path = f"/api/v1/namespaces/{ground.namespace}/serviceaccounts/{name}"
+        path = f"/api/v1/namespaces/{context.namespace}/serviceaccounts/{name}"
         try:
-            found = ground.kubernetes.get(path)
+            found = context.kubernetes.get(path)
         except NotAllowedError as error:
             yield unknown("service accounts", f"{name}: {error.headline}")
             continue
         if found is None:
-            yield problem("service accounts", f"there is no service account {name} in {ground.namespace}", APPLY_HINT)
+            yield problem("service accounts", f"there is no service account {name} in {context.namespace}", APPLY_HINT)
         else:
             yield ok("service accounts", name)
 
 
-def settings(ground: Ground) -> Iterator[Finding]:
+def settings(context: CheckContext) -> Iterator[Finding]:
     """The ConfigMap of settings."""
-    yield from _keys(ground, "settings", "configmaps", SETTINGS)
+    yield from _keys(context, "settings", "configmaps", SETTINGS)
 
 
-def secrets(ground: Ground) -> Iterator[Finding]:
+def secrets(context: CheckContext) -> Iterator[Finding]:
     """The secrets, by the names of their keys."""
     wanted = dict(SECRETS)
     try:
-        if ground.kubernetes.get(f"/apis/apps/v1/namespaces/{ground.namespace}/statefulsets/{DATABASE}") is not None:
+        if context.kubernetes.get(f"/apis/apps/v1/namespaces/{context.namespace}/statefulsets/{DATABASE}") is not None:
             wanted["zoetrope-mlflow"] += (DATABASE_KEY,)
     except NotAllowedError as error:
         yield unknown("secrets", f"whether {DATABASE} is here: {error.headline}")
-    yield from _keys(ground, "secrets", "secrets", wanted)
+    yield from _keys(context, "secrets", "secrets", wanted)
 
 
-def _keys(ground: Ground, check: str, kind: str, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+def _keys(context: CheckContext, check: str, kind: str, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
     for name, keys in wanted.items():
         try:
-            found = ground.kubernetes.get(f"/api/v1/namespaces/{ground.namespace}/{kind}/{name}")
+            found = context.kubernetes.get(f"/api/v1/namespaces/{context.namespace}/{kind}/{name}")
         except NotAllowedError as error:
             yield unknown(check, f"{name}: {error.headline}")
             continue
         if found is None:
-            yield problem(check, f"there is no {kind[:-1]} {name} in {ground.namespace}", APPLY_HINT)
+            yield problem(check, f"there is no {kind[:-1]} {name} in {context.namespace}", APPLY_HINT)
             continue
         missing = [key for key in keys if key not in (found.get("data") or {})]
         if missing:
@@ -67,13 +67,13 @@ def _keys(ground: Ground, check: str, kind: str, wanted: Mapping[str, tuple[str,
             yield ok(check, f"{name}: {', '.join(keys)}")
 
 
-def runtimes(ground: Ground) -> Iterator[Finding]:
+def runtimes(context: CheckContext) -> Iterator[Finding]:
     """The TrainingRuntimes that jobs of the recipe run on."""
-    path = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{ground.namespace}/trainingruntimes"
-    there = ground.kubernetes.names(path)
-    wanted = {demand.runtime for demand in ground.demands if demand.runtime} or set(RUNTIMES)
+    path = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{context.namespace}/trainingruntimes"
+    there = context.kubernetes.names(path)
+    wanted = {demand.runtime for demand in context.demands if demand.runtime} or set(RUNTIMES)
     for name in sorted(wanted):
         if name in there:
             yield ok("runtimes", name)
         else:
-            yield problem("runtimes", f"there is no TrainingRuntime {name} in {ground.namespace}", APPLY_HINT)
+            yield problem("runtimes", f"there is no TrainingRuntime {name} in {context.namespace}", APPLY_HINT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zoetrope.infra.doctor.findings import Demand, Finding, Ground, ok, problem, unknown
+from zoetrope.infra.doctor.findings import CheckContext, Demand, Finding, ok, problem, unknown
 from zoetrope.infra.doctor.quantities import number
 from zoetrope.infra.kubernetes.errors import NotAllowedError
 
@@ -14,20 +14,20 @@ LAUNCHER = Demand("launcher", 1, cpu=0.05, memory_gb=0.27, cpu_limit=1, memory_l
 _TOLERANCE = 1 + 1e-6
 
 
-def quotas(ground: Ground) -> Iterator[Finding]:
+def quotas(context: CheckContext) -> Iterator[Finding]:
     """No single step asks for more than a ResourceQuota allows in all."""
-    found = ground.kubernetes.get(f"/api/v1/namespaces/{ground.namespace}/resourcequotas") or {}
+    found = context.kubernetes.get(f"/api/v1/namespaces/{context.namespace}/resourcequotas") or {}
     items = [item for item in found.get("items", []) if not item["spec"].get("scopes")]
     for item in items:
-        yield _quota(item, ground)
+        yield _quota(item, context)
     if not items:
-        yield ok("quotas", f"none in {ground.namespace}")
+        yield ok("quotas", f"none in {context.namespace}")
 
 
-def _quota(item: Mapping[str, Any], ground: Ground) -> Finding:
+def _quota(item: Mapping[str, Any], context: CheckContext) -> Finding:
     name = item["metadata"]["name"]
     hard: Mapping[str, str] = item.get("status", {}).get("hard") or item["spec"].get("hard", {})
-    for demand in ground.demands:
+    for demand in context.demands:
         for resource, needed in _needs(demand).items():
             if resource in hard and needed > number(hard[resource]) * _TOLERANCE:
                 return problem(
@@ -39,7 +39,7 @@ def _quota(item: Mapping[str, Any], ground: Ground) -> Finding:
     used: Mapping[str, str] = item.get("status", {}).get("used", {})
     share = max((number(used[key]) / (number(hard[key]) or 1) for key in used if key in hard), default=0.0)
     return ok(
-        "quotas", f"{name}: the recipe fits; {share:.0%} in use now" if ground.demands else f"{name}: {share:.0%}"
+        "quotas", f"{name}: the recipe fits; {share:.0%} in use now" if context.demands else f"{name}: {share:.0%}"
     )
 
 
@@ -55,16 +55,16 @@ def _needs(demand: Demand) -> dict[str, float]:
     return needs | {f"requests.{demand.gpu_resource}": float(demand.pods * demand.gpus)}
 
 
-def limit_ranges(ground: Ground) -> Iterator[Finding]:
+def limit_ranges(context: CheckContext) -> Iterator[Finding]:
     """No single container asks for more than a LimitRange allows."""
-    found = ground.kubernetes.get(f"/api/v1/namespaces/{ground.namespace}/limitranges") or {}
+    found = context.kubernetes.get(f"/api/v1/namespaces/{context.namespace}/limitranges") or {}
     for item in found.get("items", []):
         name = item["metadata"]["name"]
         most: dict[str, str] = {}
         for limit in item["spec"].get("limits", []):
             if limit.get("type") in ("Container", "Pod"):
                 most |= limit.get("max") or {}
-        wrong = _beyond(ground.demands, most)
+        wrong = _beyond(context.demands, most)
         if wrong:
             demand, resource, needed = wrong
             yield problem(
@@ -90,10 +90,10 @@ def _of_one_pod(demand: Demand, cpu: float) -> dict[str, float]:
     return needs | ({demand.gpu_resource: float(demand.gpus)} if demand.gpus else {})
 
 
-def nodes(ground: Ground) -> Iterator[Finding]:
+def nodes(context: CheckContext) -> Iterator[Finding]:
     """Each pod of the recipe fits onto at least one node, were it empty."""
     try:
-        found = ground.kubernetes.get("/api/v1/nodes") or {}
+        found = context.kubernetes.get("/api/v1/nodes") or {}
     except NotAllowedError as error:
         yield unknown("nodes", error.headline)
         return
@@ -102,7 +102,7 @@ def nodes(ground: Ground) -> Iterator[Finding]:
         yield problem("nodes", "there is no node", "add one")
         return
     fits = True
-    for demand in ground.demands:
+    for demand in context.demands:
         needs = _of_one_pod(demand, demand.cpu)
         if not any(all(number(node.get(key, 0)) >= needed for key, needed in needs.items()) for node in nodes_):
             fits = False
@@ -111,7 +111,7 @@ def nodes(ground: Ground) -> Iterator[Finding]:
                 "nodes", f"no node has room for a pod of {demand.step}: {what}", "add one, or wait for the autoscaler"
             )
     if fits:
-        yield ok("nodes", f"{len(nodes_)}" + ("; every pod of the recipe fits" if ground.demands else ""))
+        yield ok("nodes", f"{len(nodes_)}" + ("; every pod of the recipe fits" if context.demands else ""))
 
 
 def _words(resource: str, value: float) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoetrope.infra.doctor import inside, local, objects, quotas, rights, services, versions
-from zoetrope.infra.doctor.findings import Finding, Ground, unknown
+from zoetrope.infra.doctor.findings import CheckContext, Finding, unknown
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.errors import NotAllowedError
 
-Look = Callable[[Ground], Finding | Iterable[Finding]]
+CheckFunction = Callable[[CheckContext], Finding | Iterable[Finding]]
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Check:
     """One check of a cluster.
 
     Attributes:
-        look: looks and tells.
+        run: makes the findings.
         kubernetes: whether it needs the Kubernetes API.
         before_submit: whether a submission stops where it finds a problem.
         creates: whether it creates something for a short while.
     """
 
-    look: Look
+    run: CheckFunction
     kubernetes: bool = True
     before_submit: bool = False
     creates: bool = False
@@ -59,11 +59,11 @@ LOCAL_CHECKS: dict[str, Callable[[Path], Finding | Iterable[Finding]]] = {
 }
 
 
-def examine(ground: Ground, *, before_submit: bool = False) -> Iterator[Finding]:
+def examine(context: CheckContext, *, before_submit: bool = False) -> Iterator[Finding]:
     """Runs the checks in order; a fault of one is its finding and stops no other.
 
     Args:
-        ground: what to look at.
+        context: what to look at.
         before_submit: only what a submission stops at; creates nothing.
     """
     silent: ZoetropeError | None = None
@@ -74,7 +74,7 @@ def examine(ground: Ground, *, before_submit: bool = False) -> Iterator[Finding]
             yield unknown(name, "needs the Kubernetes API")
             continue
         try:
-            yield from _listed(check.look(ground))
+            yield from _listed(check.run(context))
         except NotAllowedError as error:
             yield unknown(name, error.headline, error.hint)
         except ZoetropeError as error:

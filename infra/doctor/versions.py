@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zoetrope.infra.doctor.findings import APPLY_HINT, Finding, Ground, ok, problem, unknown
+from zoetrope.infra.doctor.findings import APPLY_HINT, CheckContext, Finding, ok, problem, unknown
 from zoetrope.infra.kubeflow import health
 from zoetrope.infra.kubeflow.health import OLDEST as OLDEST_PIPELINES
 from zoetrope.infra.kubeflow.health import version_numbers
@@ -28,9 +28,9 @@ CONTROLLERS: dict[str, tuple[str, tuple[int, int]]] = {
 """What it is called -> (name of its deployment, oldest version)."""
 
 
-def kubernetes(ground: Ground) -> Finding:
+def kubernetes(context: CheckContext) -> Finding:
     """The API server answers and is new enough."""
-    found = ground.kubernetes.get("/version") or {}
+    found = context.kubernetes.get("/version") or {}
     version = str(found.get("gitVersion", ""))
     numbers = version_numbers(version)
     if numbers and numbers < OLDEST_KUBERNETES:
@@ -39,21 +39,21 @@ def kubernetes(ground: Ground) -> Finding:
     return ok("kubernetes", version or "answers")
 
 
-def namespace(ground: Ground) -> Finding:
+def namespace(context: CheckContext) -> Finding:
     """The namespace is there."""
     try:
-        found = ground.kubernetes.get(f"/api/v1/namespaces/{ground.namespace}")
+        found = context.kubernetes.get(f"/api/v1/namespaces/{context.namespace}")
     except NotAllowedError:
-        return unknown("namespace", f"no right to read the namespace {ground.namespace}")
+        return unknown("namespace", f"no right to read the namespace {context.namespace}")
     if found is None:
-        return problem("namespace", f"there is no namespace {ground.namespace}", f"give --namespace, or {APPLY_HINT}")
-    return ok("namespace", ground.namespace)
+        return problem("namespace", f"there is no namespace {context.namespace}", f"give --namespace, or {APPLY_HINT}")
+    return ok("namespace", context.namespace)
 
 
-def custom_resources(ground: Ground) -> Iterator[Finding]:
+def custom_resources(context: CheckContext) -> Iterator[Finding]:
     """The CRDs that runs need, by discovery, which everybody may read."""
     for api, resources in APIS.items():
-        found = ground.kubernetes.get(f"/apis/{api}") or {}
+        found = context.kubernetes.get(f"/apis/{api}") or {}
         there = {str(each["name"]) for each in found.get("resources", [])}
         missing = [name for name in resources if name not in there]
         if missing:
@@ -62,10 +62,10 @@ def custom_resources(ground: Ground) -> Iterator[Finding]:
             yield ok("custom resources", f"{', '.join(resources)} of {api}")
 
 
-def controllers(ground: Ground) -> Iterator[Finding]:
+def controllers(context: CheckContext) -> Iterator[Finding]:
     """Versions of the controllers, by the images of their deployments."""
     try:
-        deployments = (ground.kubernetes.get("/apis/apps/v1/deployments") or {}).get("items", [])
+        deployments = (context.kubernetes.get("/apis/apps/v1/deployments") or {}).get("items", [])
     except NotAllowedError as error:
         yield unknown("controllers", error.headline)
         return
@@ -91,12 +91,12 @@ def _controller(name: str, deployment: dict[str, object], oldest: tuple[int, int
     return ok("controllers", f"{name} {tag}")
 
 
-def pipelines(ground: Ground) -> Finding:
+def pipelines(context: CheckContext) -> Finding:
     """Kubeflow Pipelines answers and is new enough; what it does not say, its install settings may."""
-    if ground.kubeflow is None:
+    if context.kubeflow is None:
         return unknown("kubeflow pipelines", "no host named", "give --host URL")
-    found = health(ground.kubeflow.checked())
-    version = found.version or _installed(ground)
+    found = health(context.kubeflow.checked())
+    version = found.version or _installed(context)
     numbers = version_numbers(version)
     if numbers and numbers < OLDEST_PIPELINES:
         return problem("kubeflow pipelines", f"version {version} is too old", PLATFORM_HINT)
@@ -104,9 +104,9 @@ def pipelines(ground: Ground) -> Finding:
     return ok("kubeflow pipelines", f"{version or 'of unknown version'}, {users}")
 
 
-def _installed(ground: Ground) -> str:
+def _installed(context: CheckContext) -> str:
     try:
-        settings = ground.kubernetes.get("/api/v1/namespaces/kubeflow/configmaps/pipeline-install-config") or {}
+        settings = context.kubernetes.get("/api/v1/namespaces/kubeflow/configmaps/pipeline-install-config") or {}
     except Exception:  # noqa: BLE001 - a mere addition: the server itself answered
         return ""
     return str(settings.get("data", {}).get("appVersion", ""))

@@ -167,7 +167,7 @@ def _build_and_push(image: Image, registry: str, build: Build) -> ImageReference
     said = _docker(f"image {image.name} was not pushed to {registry}", [build.docker, "push", tag], build.root)
     digests = _PUSHED.findall(said)
     if not digests:
-        raise ZoetropeError(f"{registry} answered no digest for {image.name}", f"docker push {tag} shows what it says")
+        raise ZoetropeError(f"{registry} returned no digest for {image.name}", f"docker push {tag} shows what it says")
     return ImageReference.parse(f"{tag.rpartition(':')[0]}@{digests[-1]}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from zoetrope.infra.config import StrictModel
-from zoetrope.infra.references import digest_json
+from zoetrope.infra.references import canonical_json, digest_json
 
 
 class KeyParts(StrictModel):
@@ -78,5 +78,5 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
 
 def digest_text(value: Any) -> str:
     """A value as short text for people; long ones by their beginning and digest."""
-    text = str(value)
+    text = value if isinstance(value, str) else canonical_json(value).decode()
     return text if len(text) <= 60 else f"{text[:40]}... ({digest_json(value)[:8]})"

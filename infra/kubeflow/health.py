@@ -118,7 +118,7 @@ def refused(host: str, status: int, message: str = "") -> ZoetropeError:
         )
     if status in _PASSING:
         return ZoetropeError(
-            f"{name}: in trouble ({status}){': ' + message if message else ''}", "try again", retryable=True
+            f"{name}: server error ({status}){': ' + message if message else ''}", "try again", retryable=True
         )
     return ZoetropeError(f"{name}: {message or 'refused'} ({status})", "")
 

@@ -46,7 +46,7 @@ class KubeflowSettings(BaseSettings):
         if parts.username or parts.password:
             raise ZoetropeError("cluster URL: holds a password", "leave it out; give --token-file or KFP_TOKEN")
         if self.ca_file is not None and not self.ca_file.is_file():
-            raise ZoetropeError(f"certificate authority {self.ca_file}: no such file", "mend ZOETROPE_KFP_CA_FILE")
+            raise ZoetropeError(f"certificate authority {self.ca_file}: no such file", "fix ZOETROPE_KFP_CA_FILE")
         self.bearer()
         return self.model_copy(update={"host": self.host.rstrip("/")})
 

@@ -20,13 +20,13 @@ from zoetrope.infra.kubernetes.errors import (
     ApiRefusedError,
     explain,
 )
-from zoetrope.infra.kubernetes.jobs import STOP_FIRST, holds, is_held, pods_of
+from zoetrope.infra.kubernetes.jobs import STOP_FIRST, is_stop_pending, pods_of, true_condition
 from zoetrope.infra.kubernetes.streams import Stop, StreamBrokenError, lines
-from zoetrope.infra.kubernetes.transport import CONNECT_SECONDS, DEFAULT_PATIENCE, READ_SECONDS, Transport
+from zoetrope.infra.kubernetes.transport import CONNECT_SECONDS, DEFAULT_RETRY_SECONDS, READ_SECONDS, Transport
 
 log = logging.getLogger(__name__)
 LONGEST_WATCH = 300.0
-SUSPEND_SECONDS, SUSPEND_LOOK_SECONDS = 15.0, 0.3
+SUSPEND_SECONDS, SUSPEND_POLL_SECONDS = 15.0, 0.3
 Objects = list[dict[str, Any]]
 
 
@@ -54,13 +54,15 @@ class Cluster(Transport):
     """One namespace of a cluster: its objects, their changes, the logs of its pods."""
 
     @classmethod
-    def connect(cls, namespace: str = "", context: str = "", *, patience: float = DEFAULT_PATIENCE) -> Cluster:
+    def connect(
+        cls, namespace: str = "", context: str = "", *, retry_seconds: float = DEFAULT_RETRY_SECONDS
+    ) -> Cluster:
         """The cluster around this pod, else that of the kubeconfig; nothing is sent yet.
 
         Args:
             namespace: empty takes the pod's or the context's.
             context: context of the kubeconfig; empty takes the pod's cluster, else the current context.
-            patience: seconds that a call is repeated while the API server is away.
+            retry_seconds: seconds that a call is repeated while the API server is away.
 
         Raises:
             ZoetropeError: there is no kubeconfig, or no such context in it.
@@ -68,7 +70,7 @@ class Cluster(Transport):
         from zoetrope.infra.kubernetes.credentials import configure
 
         api_client, default = configure(context)
-        return cls(api_client, namespace or default, patience)
+        return cls(api_client, namespace or default, retry_seconds)
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """The object, or None where there is none of this name."""
@@ -116,11 +118,11 @@ class Cluster(Transport):
             job = {}
         until = time.monotonic() + SUSPEND_SECONDS
         while job and not self._is_at_rest(job) and time.monotonic() < until:
-            time.sleep(SUSPEND_LOOK_SECONDS)
+            time.sleep(SUSPEND_POLL_SECONDS)
             job = self.get("trainjobs", name) or {}
         self.delete("trainjobs", name)
         left = self.get("trainjobs", name)
-        if left is not None and is_held(left):
+        if left is not None and is_stop_pending(left):
             others = [each for each in left["metadata"]["finalizers"] if each != STOP_FIRST]
             try:
                 self.patch("trainjobs", name, {"metadata": {"finalizers": others}})
@@ -128,7 +130,7 @@ class Cluster(Transport):
                 log.debug("TrainJob %s: %s", name, error.headline)
 
     def _is_at_rest(self, job: Mapping[str, Any]) -> bool:
-        if not holds(job, "Suspended"):
+        if not true_condition(job, "Suspended"):
             return False
         pods = self.pods(pods_of(str(job["metadata"]["name"])))
         return all(
@@ -166,8 +168,8 @@ class Cluster(Transport):
     ) -> Iterator[dict[str, Any]]:
         """Events {type: ADDED | MODIFIED | DELETED, object} of one object, or of all that have `labels`.
 
-        Begins with the state that is there. A broken connection is taken up again, and what happened meanwhile is
-        told: an object that vanished while the API server was away comes as DELETED.
+        Begins with the state that is there. A broken connection is made again, and what happened meanwhile is
+        reported: an object that vanished while the API server was away comes as DELETED.
 
         Args:
             kind: as in `transport.PREFIXES`.
@@ -233,7 +235,7 @@ class Cluster(Transport):
         query |= {"tailLines": str(tail)} if tail else {}
         path, timeout = self._path("pods", pod) + "/log", (CONNECT_SECONDS, None if follow else READ_SECONDS)
         try:
-            # No patience here: an answer can be missing because the node is away, and the caller comes again.
+            # No retries here: an answer can be missing because the node is away, and the caller comes again.
             yield from lines(self._send("GET", path, query, None, timeout), stop or Stop())
         except urllib3.exceptions.HTTPError as error:
             raise StreamBrokenError(str(error)) from error
@@ -241,7 +243,7 @@ class Cluster(Transport):
             if error.status in PASSING_STATUS:
                 raise StreamBrokenError(error.message) from error
             if error.status in (UNAUTHORIZED, FORBIDDEN):
-                raise explain(error, f"read the log of {pod}", path, self.host, self.patience.seconds) from error
+                raise explain(error, f"read the log of {pod}", path, self.host, self.retry_policy.seconds) from error
 
     def _list(self, target: WatchedObject) -> dict[str, Any]:
         what = f"list {target.kind}"

@@ -57,7 +57,7 @@ class ApiRefusedError(Exception):
         return self.status == NOT_FOUND and not self.answer.get("details", {}).get("name")
 
 
-def explain(error: Exception, what: str, path: str, host: str, patience: float) -> ZoetropeError:
+def explain(error: Exception, what: str, path: str, host: str, retry_seconds: float) -> ZoetropeError:
     """The error for a person.
 
     Args:
@@ -65,7 +65,7 @@ def explain(error: Exception, what: str, path: str, host: str, patience: float) 
         what: what was tried, e.g. `create trainjobs/z123`.
         path: resource path of the request.
         host: URL of the API server.
-        patience: seconds that tries went on.
+        retry_seconds: seconds that tries went on.
     """
     if isinstance(error, ApiRefusedError):
         return _refused(error, what, path, host)
@@ -80,7 +80,7 @@ def explain(error: Exception, what: str, path: str, host: str, patience: float) 
             "check certificate-authority in the kubeconfig",
         )
     return ZoetropeError(
-        f"{what}: the cluster at {host} does not answer for {patience:.0f} s: {_short(error)}",
+        f"{what}: the cluster at {host} does not answer for {retry_seconds:.0f} s: {_short(error)}",
         "check that the API server runs and can be reached, then run the same command again",
         retryable=True,
     )
@@ -93,7 +93,7 @@ def _refused(error: ApiRefusedError, what: str, path: str, host: str) -> Zoetrop
             "log in again, so that the kubeconfig holds a fresh token",
         )
     if error.by_webhook:
-        return ZoetropeError(f"{what}: refused: {error.message}", "mend what the message names")
+        return ZoetropeError(f"{what}: refused: {error.message}", "fix what the message names")
     if error.status == FORBIDDEN:
         return ZoetropeError(
             f"{what}: not allowed: {error.message}",

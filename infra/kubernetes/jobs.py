@@ -29,7 +29,7 @@ def condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     return next((entry for entry in conditions if entry["type"] == kind), None)
 
 
-def holds(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+def true_condition(thing: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The condition of this type if it is true."""
     found = condition(thing, kind)
     return found if found and found["status"] == "True" else None
@@ -41,7 +41,7 @@ def attempt_of(job: Mapping[str, Any]) -> int:
     return int(text) if text.isdigit() else 1
 
 
-def is_held(job: Mapping[str, Any]) -> bool:
+def is_stop_pending(job: Mapping[str, Any]) -> bool:
     """Whether a TrainJob was deleted and is there only because nobody has stopped it yet."""
     meta = job["metadata"]
     return "deletionTimestamp" in meta and STOP_FIRST in (meta.get("finalizers") or ())
@@ -49,4 +49,4 @@ def is_held(job: Mapping[str, Any]) -> bool:
 
 def is_terminal(job: Mapping[str, Any]) -> bool:
     """Whether a TrainJob has completed or failed."""
-    return any(holds(job, kind) for kind in ("Complete", "Failed"))
+    return any(true_condition(job, kind) for kind in ("Complete", "Failed"))

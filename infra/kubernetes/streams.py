@@ -40,7 +40,7 @@ class Stop:
                     response.shutdown()
 
     @contextmanager
-    def holding(self, response: urllib3.BaseHTTPResponse) -> Iterator[None]:
+    def registered(self, response: urllib3.BaseHTTPResponse) -> Iterator[None]:
         """Lets `set` end `response` for as long as it is read."""
         with self._lock:
             self._open.add(response)
@@ -62,7 +62,7 @@ def lines(response: urllib3.BaseHTTPResponse, stop: Stop) -> Iterator[bytes]:
     """
     rest = b""
     try:
-        with stop.holding(response):
+        with stop.registered(response):
             for chunk in response.stream(65536):
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole

@@ -1,4 +1,4 @@
-"""Requests to the Kubernetes API: repeated while the server is away, refused in words that people can act on."""
+"""Requests to the Kubernetes API: repeated while the server is away, refused with messages that people can act on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import urllib3
 
 from zoetrope.infra.kubernetes.errors import GONE, NOT_FOUND, ApiRefusedError, explain
-from zoetrope.infra.kubernetes.patience import Patience
+from zoetrope.infra.kubernetes.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from kubernetes import client
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
-DEFAULT_PATIENCE = 20.0
+DEFAULT_RETRY_SECONDS = 20.0
 Answer = TypeVar("Answer")
 PREFIXES = {
     "trainjobs": "/apis/trainer.kubeflow.org/v1alpha1",
@@ -34,17 +34,19 @@ class Transport:
     Args:
         api_client: configured client.
         namespace: where everything happens.
-        patience: seconds that a call is repeated while the API server is away.
+        retry_seconds: seconds that a call is repeated while the API server is away.
     """
 
-    def __init__(self, api_client: client.ApiClient, namespace: str, patience: float = DEFAULT_PATIENCE) -> None:
+    def __init__(
+        self, api_client: client.ApiClient, namespace: str, retry_seconds: float = DEFAULT_RETRY_SECONDS
+    ) -> None:
         from kubernetes import client
 
         self.namespace = namespace
         self.api_client = api_client
         self.core = client.CoreV1Api(api_client)
         self.host = str(api_client.configuration.host)
-        self.patience = Patience(patience)
+        self.retry_policy = RetryPolicy(retry_seconds)
 
     def _path(self, kind: str, name: str = "") -> str:
         return f"{PREFIXES[kind]}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
@@ -63,22 +65,22 @@ class Transport:
             answer: dict[str, Any] = json.loads(response.data)
             return answer
 
-        return self._patiently(what, path, send)
+        return self._with_retries(what, path, send)
 
     def _open(
         self, method: str, path: str, what: str, query: Mapping[str, Any], *, timeout: tuple[float, float | None]
     ) -> urllib3.BaseHTTPResponse:
-        return self._patiently(what, path, lambda: self._send(method, path, query, None, timeout))
+        return self._with_retries(what, path, lambda: self._send(method, path, query, None, timeout))
 
-    def _patiently(self, what: str, path: str, send: Callable[[], Answer]) -> Answer:
+    def _with_retries(self, what: str, path: str, send: Callable[[], Answer]) -> Answer:
         try:
-            return self.patience.call(what, send)
+            return self.retry_policy.call(what, send)
         except ApiRefusedError as error:
             if (error.status == NOT_FOUND and not error.missing_resource) or error.status == GONE:
                 raise
-            raise explain(error, what, path, self.host, self.patience.seconds) from error
+            raise explain(error, what, path, self.host, self.retry_policy.seconds) from error
         except urllib3.exceptions.HTTPError as error:
-            raise explain(error, what, path, self.host, self.patience.seconds) from error
+            raise explain(error, what, path, self.host, self.retry_policy.seconds) from error
 
     def _send(
         self,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import psutil
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.launch.tails import cause, quoted, telling_lines
+from zoetrope.infra.launch.log_excerpt import cause, quoted, relevant_lines
 
 if TYPE_CHECKING:
     from torchx.schedulers.local_scheduler import LocalScheduler
@@ -34,7 +34,7 @@ def run_local(app: AppDef, log_directory: Path, environment: Mapping[str, str] |
 
     However this call ends, no process that the job started stays: on an exception (Ctrl-C, a SIGTERM that a
     handler turned into one, or the default SIGTERM, which is turned into `SystemExit(143)` here) the job is ended,
-    first politely, then for good.
+    first with SIGTERM, then with SIGKILL.
 
     Args:
         app: the job, e.g. made by `torchx.components.dist.torchrun`.
@@ -65,7 +65,7 @@ def run_local(app: AppDef, log_directory: Path, environment: Mapping[str, str] |
 
 
 def _quiet_scheduler() -> LocalScheduler:
-    """The scheduler, without the signal handlers that it puts in place for good when it is made."""
+    """The scheduler, without the signal handlers that it leaves in place when it is made."""
     from torchx.schedulers.local_scheduler import create_scheduler
 
     logging.getLogger("torchx").setLevel(logging.WARNING)
@@ -97,7 +97,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _end_rest(scheduler: LocalScheduler, before: set[int]) -> None:
-    """Ends the job's processes. TorchX ends its replicas, but not for good what these started themselves."""
+    """Ends the job's processes. TorchX ends its replicas, but not what these started themselves."""
     started = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     scheduler.close()
     for process in started:
@@ -135,4 +135,4 @@ def _tail(path: Path) -> list[str]:
     """The last lines of a log; of a torchrun log the last lines of its workers."""
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        return telling_lines(stream.read().decode(errors="replace").splitlines())
+        return relevant_lines(stream.read().decode(errors="replace").splitlines())

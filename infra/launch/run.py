@@ -12,7 +12,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.jobs import ATTEMPT, GPU_KIND, MANAGED_BY, RUN, STEP, WORKFLOW
 from zoetrope.infra.launch.local import interruptible, run_local
 from zoetrope.infra.launch.trainjob import names
-from zoetrope.infra.launch.trainjob.runner import Contract, JobReport, OnEnd
+from zoetrope.infra.launch.trainjob.runner import JobReport, JobRunner, OnFinished
 from zoetrope.infra.settings import Settings, mlflow_environment
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobReport", "run_app"]
 
-FOLLOW_PATIENCE = 600.0
+FOLLOW_RETRY_SECONDS = 600.0
 """Seconds that the API server may be away while a job is followed."""
 # What a pod knows about itself is not true of the job's pods.
 _OF_THIS_POD = frozenset(
@@ -39,23 +39,24 @@ def run_app(
     digest: str = "",
     result: str = "",
     iteration: str = "",
-    on_end: OnEnd | None = None,
+    on_finished: OnFinished | None = None,
     cluster: Cluster | None = None,
 ) -> JobReport:
     """Runs all replicas of a job and waits for them: on this machine, or on a cluster as a TrainJob.
 
-    On a cluster the job has a name of its own for each run, step and iteration. One that is there already is taken
-    up; it is deleted when the run is terminated, and goes on when only this process ends.
+    On a cluster the job has a name of its own for each run, step and iteration. One that is there already is adopted;
+    it is deleted when the run is terminated, and goes on when only this process ends.
 
     Args:
         app: the job; its one role's replicas become nodes.
         context: of the step.
         environment: gives what is added to the role's environment, which wins; called when the job is made, so that
-            taking up a job that runs already waits for nothing.
+            adopting a job that runs already waits for nothing.
         digest: identifies what the job computes; a finished job with another digest is replaced.
         result: store key that is there when the job has done its work; empty where that does not matter.
         iteration: tells several jobs of one step apart.
-        on_end: is given a TrainJob and all its pods whenever it ended, before it is deleted; the ledger's by default.
+        on_finished: called with a TrainJob and all its pods when it has ended, before it is deleted; by default the
+            ledger's.
         cluster: the cluster around this pod by default.
 
     Raises:
@@ -69,11 +70,11 @@ def run_app(
         run_local(app, logs, environment())
         return JobReport(name=app.name, attempt=context.attempt, running_seconds=time.monotonic() - started)
     from zoetrope.infra.kubernetes import Cluster
-    from zoetrope.infra.reaper.collect import collect_run, end_of_job
+    from zoetrope.infra.reaper.collector import collect_run, finished_job_hook
 
-    found = cluster or Cluster.connect(settings.namespace, patience=FOLLOW_PATIENCE)
-    job = _ClusterJob(app, context, settings, digest, iteration, environment)
-    contract = Contract(
+    found = cluster or Cluster.connect(settings.namespace, retry_seconds=FOLLOW_RETRY_SECONDS)
+    job = _JobRequest(app, context, settings, digest, iteration, environment)
+    runner = JobRunner(
         cluster=found,
         name=job.name,
         labels=job.labels,
@@ -82,27 +83,28 @@ def run_app(
         reserve=job.reserve,
         make_body=job.body,
         has_result=lambda: not result or context.store.exists(context.store.uri(result)),
-        say=job.say,
-        write=_write,
+        on_status=job.report,
+        on_log_line=_print,
         workflow=settings.workflow,
-        # Argo counts the tries that it makes by itself; a person who asks for another begins anew.
-        afresh=not settings.retry,
+        # Argo counts the tries that it makes by itself; a person who asks for another starts over.
+        force_new=not settings.retry,
         schedule_timeout=job.placement.schedule_timeout,
         max_restarts=job.placement.max_restarts,
-        on_end=on_end or end_of_job(found, context.store, context.run_id, price_sheet=settings.price_sheet),
+        on_finished=on_finished
+        or finished_job_hook(found, context.store, context.run_id, price_sheet=settings.price_sheet),
         # A run that is deleted takes its pods with it before anybody else may have looked.
-        on_pods=lambda: collect_run(found, context.store, context.run_id),
+        on_scheduled=lambda: collect_run(found, context.store, context.run_id),
     )
     with interruptible():
-        return contract.fulfil()
+        return runner.run()
 
 
-def _write(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
 
 @dataclass
-class _ClusterJob:
+class _JobRequest:
     """What a step wants from its TrainJob."""
 
     app: AppDef
@@ -116,7 +118,7 @@ class _ClusterJob:
         step = self.context.step
         if self.context.placement is None:
             raise ZoetropeError(
-                f"step {step}: nothing says where its job runs (ZOETROPE_PLACEMENTS)",
+                f"step {step}: there is no placement for its job (ZOETROPE_PLACEMENTS)",
                 "compile the pipeline for the cluster again",
             )
         placement = self.context.placement
@@ -133,23 +135,23 @@ class _ClusterJob:
             STEP: names.label_value(self.context.step),
         }
 
-    def say(self, text: str) -> None:
-        """Tells the person who reads the launcher's log, and whoever follows the run."""
+    def report(self, text: str) -> None:
+        """Prints a line to the launcher's log and to whoever follows the run."""
         print(f"zoetrope: {self.context.step}: job {self.name}: {text}", file=sys.stderr, flush=True)  # noqa: T201
         self.context.progress(f"job {self.name}: {text}")
 
     def first_attempt(self) -> int:
         """The number of an attempt whose job is not on the cluster (any more)."""
-        from zoetrope.infra.ledger.budget import next_try
+        from zoetrope.infra.ledger.budget import next_job_attempt
 
-        return next_try(self.context.store, self.context.run_id, self.name)
+        return next_job_attempt(self.context.store, self.context.run_id, self.name)
 
     def reserve(self, attempt: int) -> None:
         """Sets aside what the attempt may cost; raises ZoetropeError where the budget does not cover it."""
         from zoetrope.infra.ledger.budget import reserve
-        from zoetrope.infra.runs import RunShelf
+        from zoetrope.infra.runs import RunFiles
 
-        plan = RunShelf(self.context.store, self.context.run_id).plan()
+        plan = RunFiles(self.context.store, self.context.run_id).plan()
         reserve(
             self.context.store,
             self.context.run_id,
@@ -168,7 +170,11 @@ class _ClusterJob:
 
         context, settings = self.context, self.settings
         handed_on = {key: value for key, value in settings.environment().items() if key not in _OF_THIS_POD}
-        told = {"ZOETROPE_RUN_ID": context.run_id, "ZOETROPE_JOB": self.name, "ZOETROPE_ATTEMPT": str(attempt)}
+        of_job = {
+            "ZOETROPE_RUN_ID": context.run_id,
+            "ZOETROPE_JOB": self.name,
+            "ZOETROPE_ATTEMPT": str(attempt),
+        }
         labels = {**self.labels, ATTEMPT: str(attempt)}
         annotations = {WORKFLOW: settings.workflow, names.DIGEST: self.digest, names.STORE: context.store.root}
         if self.placement.gpu_kind:
@@ -181,5 +187,11 @@ class _ClusterJob:
             owner=owner,
             stop_first=owner is not None,
         )
-        environment = {**handed_on, **mlflow_environment(), **self.placement.env, **told, **self.environment()}
+        environment = {
+            **handed_on,
+            **mlflow_environment(),
+            **self.placement.env,
+            **of_job,
+            **self.environment(),
+        }
         return trainjob(self.app, self.placement, identity, environment)

@@ -2,7 +2,7 @@
 
 Chains in `ledger/RUN/budget/`, none of which is ever changed:
 
-- `JOB.ATTEMPT.TOKEN.claim.jsonl`: somebody wants to start this try of a job; counts until it is taken back.
+- `JOB.ATTEMPT.TOKEN.claim.jsonl`: somebody wants to start this attempt at a job; counts until it is taken back.
 - `JOB.ATTEMPT.jsonl`: `reserved`; the claim was checked against the budget.
 - `JOB.ATTEMPT.settled.jsonl`: the same `reserved` and `settled`, what the job really cost.
 
@@ -41,11 +41,11 @@ _KEY = re.compile(
 
 @dataclass(frozen=True)
 class Reservation:
-    """What is set aside for one try of a job.
+    """What is set aside for one attempt at a job.
 
     Attributes:
         job: name of the TrainJob.
-        attempt: number of the try, from 1.
+        attempt: number of the attempt, from 1.
         usd: the most that it may cost: all of its resources until its deadline.
         accepted: whether it was checked against the budget; False for a claim whose writer is about to, or was killed.
         settled_usd: what it cost; None while it is open.
@@ -76,13 +76,13 @@ def reserve(
     workflow: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Reservation:
-    """Sets aside what a job may cost until its deadline. A second call for the same try answers the first one's.
+    """Sets aside what a job may cost until its deadline. A second call for the same attempt answers the first one's.
 
     Args:
         store: where the ledger lies.
         run_id: the pipeline run.
         job: name of the TrainJob.
-        attempt: number of the try, from 1.
+        attempt: number of the attempt, from 1.
         placement: resources, nodes and deadline of the job.
         budget_usd: the most that the run may cost; empty for no limit.
         price_sheet: name of the sheet; empty for the newest valid one.
@@ -91,20 +91,20 @@ def reserve(
         clock: seconds since the epoch.
 
     Raises:
-        ZoetropeError: budget less what is spent and what is reserved does not cover it, or this try has ended already;
-            nothing is set aside.
+        ZoetropeError: budget less what is spent and what is reserved does not cover it, or this attempt has ended
+            already; nothing is set aside.
     """
     base = f"{_folder(run_id)}{checked_name(job)}.{attempt}"
     known = reservations(store, run_id).get((job, attempt))
     if known is not None and known.settled:
         raise ZoetropeError(
-            f"budget: try {attempt} of {job} has ended and is settled",
-            f"start it as try {next_try(store, run_id, job)}",
+            f"budget: attempt {attempt} of {job} has ended and is settled",
+            f"start it as attempt {next_job_attempt(store, run_id, job)}",
         )
     if known is not None and known.accepted:
         return known
     sheet = load_price_sheet(price_sheet)
-    resources, usd = _resources(placement), most(placement, sheet)
+    resources, usd = _resources(placement), maximum_cost(placement, sheet)
     body = {"usd": str(usd), "resources": resources.model_dump(), "deadline": placement.deadline}
     body |= {"job": job, "attempt": attempt, "price_sheet": sheet.name}
     chain = write_chain([Event.next_after([], "reserved", body, clock())])
@@ -151,8 +151,8 @@ def settle(
     return usd
 
 
-def next_try(store: Store, run_id: str, job: str) -> int:
-    """The number that a job has to be made with: 1, or one more than the last try that ended.
+def next_job_attempt(store: Store, run_id: str, job: str) -> int:
+    """The number that a job has to be made with: 1, or one more than the last attempt that ended.
 
     A job may be gone from the cluster and come back (a run that was terminated and is retried), so the cluster alone
     cannot tell.
@@ -184,6 +184,11 @@ def reservations(store: Store, run_id: str) -> dict[tuple[str, int], Reservation
 
 
 def _check(store: Store, run_id: str, mine: tuple[str, int], budget: Decimal, usd: Decimal, sheet: PriceSheet) -> None:
+    # Budgets are kept without a lock, by claims: the caller has written its own claim before it calls this, so two
+    # callers at the same time both count the other's claim and may both be refused, but never both be accepted.
+    # A job counts with the larger of its reservation (or settlement) and its cost so far, since a job that was not
+    # stopped at its deadline costs more than was reserved. The caller's own claim is left out and
+    # counted once, as `wanted`.
     # Reservations before entries: what is settled in between then counts twice for a moment rather than not at all.
     known = reservations(store, run_id)
     entries = collect(store, run_id)
@@ -203,7 +208,7 @@ def _check(store: Store, run_id: str, mine: tuple[str, int], budget: Decimal, us
         )
 
 
-def most(placement: Placement, sheet: PriceSheet) -> Decimal:
+def maximum_cost(placement: Placement, sheet: PriceSheet) -> Decimal:
     """USD that a job may cost: all that its pods ask for until its deadline."""
     return cost(LedgerEntry("", "", 1, _resources(placement), 0.0, float(placement.deadline), "open"), sheet)
 
@@ -246,4 +251,4 @@ def _id(key: str) -> tuple[str, int]:
     return _names(key)["job"], int(_names(key)["attempt"])
 
 
-__all__ = ["Reservation", "most", "next_try", "open_reservations", "reservations", "reserve", "settle"]
+__all__ = ["Reservation", "maximum_cost", "next_job_attempt", "open_reservations", "reservations", "reserve", "settle"]

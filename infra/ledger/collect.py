@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from zoetrope.infra.ledger.entry import LedgerEntry, entry_of
 from zoetrope.infra.ledger.events import read_chain, read_folder, run_folder
-from zoetrope.infra.ledger.pods import read_pods
+from zoetrope.infra.ledger.pod_ledger import read_pods
 from zoetrope.infra.store import Store
 
 _KEY = re.compile(r"ledger/(?P<run>[^/]+)/(?P<step>[^/]+)\.(?P<attempt>[0-9]+)\.jsonl")

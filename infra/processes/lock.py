@@ -17,7 +17,7 @@ from zoetrope.infra.processes.survivors import LOCK_NAME, end_survivors
 
 
 class RunLock:
-    """Context manager that holds `DIR/lock`; a second holder is told who the first is.
+    """Context manager that holds `DIR/lock`; a second holder gets an error that names the first.
 
     The kernel drops the lock with its holder, however that ends. A forked child keeps it, so when the noted
     holder is dead, what it left running is ended first.

@@ -53,7 +53,7 @@ def end_survivors(
 
     Args:
         state_directory: `--store DIR`.
-        log: told in one line about every process that is ended.
+        log: gets one line for every process that is ended.
         grace_seconds: time between SIGTERM and SIGKILL.
     """
     dead = {}

@@ -45,7 +45,7 @@ class GateResult:
     docs: str
     failures: list[dict[str, Any]]
 
-    def verdict(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """What a product's manifest keeps of the gate: no place, so that it says the same everywhere."""
         return {"name": self.name, "success": self.success, "statistics": dict(self.statistics)}
 

@@ -1,7 +1,7 @@
 """Stops TrainJobs that their run has left behind, and brings the ledgers of ended runs to their end.
 
 A job of ours is left behind when its run is over: the Argo Workflow is gone, has succeeded, failed or broken down, or
-was told to terminate (`activeDeadlineSeconds: 0`). Whether its launcher lives says nothing: while the Workflow runs,
+was asked to terminate (`activeDeadlineSeconds: 0`). Whether its launcher lives says nothing: while the Workflow runs,
 the launcher's next attempt adopts the job. Jobs without our labels, or without a run, are not looked at.
 
 Jobs that have completed or failed hold nothing. They stay for as long as the Workflow is there, so that a retry of
@@ -20,11 +20,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.kubernetes.jobs import RUN, WORKFLOW, is_held, is_terminal, pods_of
+from zoetrope.infra.kubernetes.jobs import RUN, WORKFLOW, is_stop_pending, is_terminal, pods_of
 from zoetrope.infra.ledger.events import run_folder
 from zoetrope.infra.ledger.open_runs import forget_open_run, list_open_runs, note_open_run
-from zoetrope.infra.reaper.collect import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
-from zoetrope.infra.reaper.pods import RUN_OF_POD
+from zoetrope.infra.reaper.collector import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
+from zoetrope.infra.reaper.pod_facts import RUN_OF_POD
 from zoetrope.infra.store import Store
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 ENDED_PHASES = ("Succeeded", "Failed", "Error")
 RECENT_SECONDS = 3600.0
 """An ended Workflow that nobody noted is looked at for so long; KFP deletes it after the same time."""
-LAST_LOOK_SECONDS = 40.0
+FOLLOW_PODS_SECONDS = 40.0
 """How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
 Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
 POLL_SECONDS = 0.3
@@ -42,14 +42,14 @@ POLL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """One thing that the reaper did, would do (dry run) or could not do.
 
     Attributes:
         action: `deleted`, `collected`, `settled`, or `failed`.
         name: the TrainJob or the run.
         run: id of the run.
-        why: in words.
+        why: the reason, as text.
     """
 
     action: str
@@ -59,16 +59,16 @@ class Deed:
 
 
 @dataclass
-class Reaped:
+class ReapResult:
     """What one pass did.
 
     Attributes:
-        deeds: in order.
+        actions: in order.
         failures: what could not be done; the rest was.
     """
 
-    deeds: list[Deed] = field(default_factory=list)
-    failures: list[Deed] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    failures: list[Action] = field(default_factory=list)
 
 
 def reap(
@@ -79,7 +79,7 @@ def reap(
     price_sheet: str = "",
     clock: Clock = time.time,
     sleep: Callable[[float], None] = time.sleep,
-) -> Reaped:
+) -> ReapResult:
     """One pass over a namespace.
 
     A job's pods are read before it is deleted and again until they have ended. Nothing is written to the store until
@@ -99,15 +99,15 @@ def reap(
     return _Pass(cluster, store, dry_run, price_sheet, clock, sleep).run()
 
 
-def why_over(workflow: Json | None) -> str:
-    """Why a run is over, in words; empty while it is not."""
+def end_reason(workflow: Json | None) -> str:
+    """Why a run is over, as text; empty while it is not."""
     if workflow is None:
         return "its run is gone"
     phase = workflow.get("status", {}).get("phase", "")
     if phase in ENDED_PHASES:
         return f"its run has ended ({phase})"
     if workflow.get("spec", {}).get("activeDeadlineSeconds") == 0:
-        return "its run was told to terminate"
+        return "its run was asked to terminate"
     return ""
 
 
@@ -124,9 +124,9 @@ class _Pass:
         self.cluster, self.store, self.dry_run = cluster, store, dry_run
         self.price_sheet, self.clock, self.sleep = price_sheet, clock, sleep
         self.nodes = Nodes(cluster)
-        self.done = Reaped()
+        self.done = ReapResult()
 
-    def run(self) -> Reaped:
+    def run(self) -> ReapResult:
         jobs = [job for job in self.cluster.list("trainjobs", OURS) if _run_of(job) and _workflow_of(job)]
         stopped = [
             (job, pods) for job in jobs if (pods := self._try(_name(job), _run_of(job), self._stop, job)) is not None
@@ -134,7 +134,7 @@ class _Pass:
         # Nothing before this line touches the store, which may be away.
         for job, pods in stopped:
             self._try(_name(job), _run_of(job), self._note, job, pods)
-        self._see_pods_end([job for job, _ in stopped])
+        self._follow_pods([job for job, _ in stopped])
         if not self.dry_run:
             self._try("ledger", "", self._ledgers)
         return self.done
@@ -143,15 +143,15 @@ class _Pass:
         """Deletes a job that was left behind and returns the pods that it had; None for one that is left alone."""
         # Read now, not at the begin of the pass: a retry may have revived the run.
         workflow = self.cluster.get("workflows", _workflow_of(job))
-        held = is_held(job)
-        why = "it was deleted" if held else why_over(workflow)
-        stays = _is_going(job) or (is_terminal(job) and workflow is not None)
+        held = is_stop_pending(job)
+        why = "it was deleted" if held else end_reason(workflow)
+        stays = _is_terminating(job) or (is_terminal(job) and workflow is not None)
         if not why or (stays and not held):
             return None
         pods = [] if self.dry_run else self._try(_name(job), _run_of(job), self.cluster.pods, pods_of(_name(job)))
         if not self.dry_run:
             self.cluster.remove_job(_name(job))
-        self.done.deeds.append(Deed("deleted", _name(job), _run_of(job), why))
+        self.done.actions.append(Action("deleted", _name(job), _run_of(job), why))
         return None if self.dry_run else pods or []
 
     def _note(self, job: Json, pods: list[Json]) -> None:
@@ -159,9 +159,9 @@ class _Pass:
         note_open_run(self.store, self.cluster.namespace, _run_of(job), _workflow_of(job))
         collect_pods(self.cluster, self.store, _run_of(job), pods, job, self.clock)
 
-    def _see_pods_end(self, jobs: list[Json]) -> None:
+    def _follow_pods(self, jobs: list[Json]) -> None:
         """Looks at the pods of deleted jobs until they are gone: how they ended is not to be read afterwards."""
-        until = self.clock() + LAST_LOOK_SECONDS
+        until = self.clock() + FOLLOW_PODS_SECONDS
         while True:
             left = []
             for job in jobs:
@@ -188,14 +188,14 @@ class _Pass:
             self._try(run, run, self._close, run, name, mine, run in noted)
 
     def _close(self, run: str, workflow: str, flow: Json | None, noted: bool) -> None:
-        over = bool(why_over(flow))
+        over = bool(end_reason(flow))
         running = self._collect(run, workflow)
         jobs = self.cluster.list("trainjobs", {**OURS, RUN: run})
-        if not running:  # what is on its way out holds nothing any more
-            jobs = [job for job in jobs if not _is_going(job)]
+        if not running:  # what is terminating holds nothing any more
+            jobs = [job for job in jobs if not _is_terminating(job)]
         settled = settle_run(self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock)
         for name, usd in settled.items():
-            self.done.deeds.append(Deed("settled", name, run, f"{usd:.6f} USD"))
+            self.done.actions.append(Action("settled", name, run, f"{usd:.6f} USD"))
         if not over and not noted:
             note_open_run(self.store, self.cluster.namespace, run, workflow)
         elif over and not running and all(is_terminal(job) for job in jobs):
@@ -206,7 +206,7 @@ class _Pass:
         found = collect_run(self.cluster, self.store, run, nodes=self.nodes, clock=self.clock)
         if found.written or found.gone:
             why = f"{found.written} of {found.pods} pods written, {found.gone} found gone"
-            self.done.deeds.append(Deed("collected", run, run, why))
+            self.done.actions.append(Action("collected", run, run, why))
         if found.running and workflow:
             note_open_run(self.store, self.cluster.namespace, run, workflow)
         return found.running
@@ -230,7 +230,7 @@ class _Pass:
             return work(*arguments)
         except Exception as error:  # noqa: BLE001 - also an answer of the cluster that nobody foresaw
             what = error.headline if isinstance(error, ZoetropeError) else f"{type(error).__name__}: {error}"
-            failure = Deed("failed", name, run, what)
+            failure = Action("failed", name, run, what)
             if failure not in self.done.failures:
                 self.done.failures.append(failure)
             return None
@@ -240,7 +240,7 @@ def _name(job: Json) -> str:
     return str(job["metadata"]["name"])
 
 
-def _is_going(job: Json) -> bool:
+def _is_terminating(job: Json) -> bool:
     return "deletionTimestamp" in job["metadata"]
 
 

@@ -11,7 +11,7 @@ from zoetrope.infra.runs.verdicts import Verdicts
 from zoetrope.infra.store import Store
 
 
-class RunShelf:
+class RunFiles:
     """Objects of one run.
 
     `runs/RUN/plan.json`, `runs/RUN/steps/STEP.json` ({record, product, mlflow_run}), `runs/RUN/record.json`,

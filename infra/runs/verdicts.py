@@ -1,4 +1,4 @@
-"""Verdicts of a run: which of its steps failed for good, so that KFP's automatic retries of them end at once."""
+"""Verdicts of a run: which of its steps failed permanently, so that KFP's automatic retries of them end at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoetrope.infra.store import Store
 
 
 class Verdicts:
-    """`verdicts/RUN/STEP.json`: {headline, hint} of a failure that a repetition would not mend.
+    """`verdicts/RUN/STEP.json`: {headline, hint} of a failure that a repetition would not fix.
 
     Args:
         store: where they lie.
@@ -23,7 +23,7 @@ class Verdicts:
         self.run_id = run_id
 
     def write(self, step: str, error: ZoetropeError) -> None:
-        """A failure that a repetition would not mend: the next automatic retry ends at once with the same message."""
+        """A failure that a repetition would not fix: the next automatic retry ends at once with the same message."""
         self.store.put_bytes(self._key(step), canonical_json({"headline": error.headline, "hint": error.hint}))
 
     def get(self, step: str) -> ZoetropeError | None:
@@ -47,10 +47,10 @@ class Verdicts:
         return steps
 
     def refuse_known_failure(self, step: str, *, retry: int) -> None:
-        """Ends an automatic retry of a step that failed for good.
+        """Ends an automatic retry of a step that failed permanently.
 
         KFP cannot tell a user's mistake from a lost node and repeats both. A retry that a person asks for starts
-        counting anew and is let through.
+        counting from zero and is let through.
 
         Args:
             step: name of the step.
@@ -69,7 +69,7 @@ class Verdicts:
         raise SystemExit(known.exit_code)
 
     def note_failure(self, step: str, error: BaseException) -> None:
-        """Keeps the verdict of a failure that a repetition would not mend; others leave none."""
+        """Keeps the verdict of a failure that a repetition would not fix; others leave none."""
         if isinstance(error, ZoetropeError):
             if not error.retryable:
                 self.write(step, error)

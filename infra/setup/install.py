@@ -1,6 +1,6 @@
 """Makes .venv from the hashed lock. Runs on the machine's own python3: standard library only.
 
-Says one line for each thing that a person has to mend: an old Python, no venv module, too little disk, or a
+Says one line for each thing that a person has to fix: an old Python, no venv module, too little disk, or a
 platform for which a pinned wheel does not exist.
 """
 
@@ -70,7 +70,7 @@ def install(torch: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
         run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV])
     # compiled once here: every step is a process of its own, and where Python may not write bytecode it would
-    # compile Great Expectations and MLflow anew each time
+    # compile Great Expectations and MLflow again each time
     sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes"]
     sync += wheels_only()
     if torch == "cpu":

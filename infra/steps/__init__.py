@@ -2,7 +2,7 @@
 
 from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.steps.execute import execute
-from zoetrope.infra.steps.job import Job, execute_job
+from zoetrope.infra.steps.job import StepJob, execute_job
 from zoetrope.infra.steps.publish import task_errors, tracking_environment
 
-__all__ = ["Job", "StepContext", "StepResult", "execute", "execute_job", "task_errors", "tracking_environment"]
+__all__ = ["StepContext", "StepJob", "StepResult", "execute", "execute_job", "task_errors", "tracking_environment"]

@@ -24,9 +24,9 @@ from zoetrope.infra.references import digest_json
 from zoetrope.infra.resources import Resources
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
-from zoetrope.infra.steps.publish import LIGHT, ClusterRun
+from zoetrope.infra.steps.publish import LAUNCHER_RESOURCES, ClusterRun
 from zoetrope.infra.steps.reuse import reuse
-from zoetrope.infra.steps.run_record import close_after_retry
+from zoetrope.infra.steps.run_record import finish_after_retry
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store import Store, open_store, put_json
 from zoetrope.infra.store.local import disk_full
@@ -64,14 +64,14 @@ def execute(
         placement: where the step's job runs on a cluster.
 
     A `ZoetropeError` ends the process with its exit code and one message on standard error; the same message lies
-    in the run directory (`failure.json`) for whoever started the process. On a cluster a failure for good is a
+    in the run directory (`failure.json`) for whoever started the process. On a cluster a permanent failure is a
     verdict: KFP's next automatic retry ends at once with the same message.
     """
     settings = Settings()
     store = open_store(settings.store)
     cluster = ClusterRun(settings, store) if settings.cluster else None
     if cluster is not None:
-        cluster.shelf.verdicts.refuse_known_failure(step, retry=settings.retry)
+        cluster.run_files.verdicts.refuse_known_failure(step, retry=settings.retry)
     directory = settings.run_directory
     if directory is None:
         raise ZoetropeError(
@@ -81,7 +81,7 @@ def execute(
     if parts is not None and not fresh and (known := find_result(store, step, parts.digest())):
         references = reuse(known, settings, store, directory, outputs)
         if cluster is not None:
-            close_after_retry(settings, cluster.shelf, step)
+            finish_after_retry(settings, cluster.run_files, step)
         return references
     attempt = next_attempt(store, settings.run_id, step)
     key = parts.digest() if parts else digest_json({"step": step, "config": config, "inputs": dict(inputs or {})})
@@ -100,7 +100,7 @@ def execute(
         fresh=fresh,
     )
     # The pods of a job are collected by themselves; the one that launches it holds next to nothing.
-    resources = LIGHT if placement is not None else Resources(**settings.resources.get(step, {}))
+    resources = LAUNCHER_RESOURCES if placement is not None else Resources(**settings.resources.get(step, {}))
     chain = LedgerChain(store, settings.run_id, step, attempt)
     started = time.time()
     try:
@@ -120,7 +120,7 @@ def execute(
         store_result(store, parts, settings.run_id, str(reference), result)
     links = cluster.finished(context, record, str(reference)) if cluster is not None else {}
     if cluster is not None:
-        close_after_retry(settings, cluster.shelf, step)
+        finish_after_retry(settings, cluster.run_files, step)
     if outputs is not None:
         outputs.write(step, result, links)
     context.event(
@@ -202,7 +202,7 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
     if isinstance(error, ZoetropeError):
         fields |= {"headline": error.headline, "hint": error.hint, "exit_code": error.exit_code}
     if cluster is not None and kind == "cancelled":
-        # A pod that is told to end has less than half a second: no call gets through, the next attempt goes on.
+        # A pod that is asked to end has less than half a second: no call gets through, the next attempt goes on.
         raise error
     try:
         chain.outcome(kind, str(error)[:500])

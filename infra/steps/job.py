@@ -18,7 +18,7 @@ from zoetrope.infra.steps.execute import execute
 from zoetrope.infra.steps.outputs import Artifact, Outputs
 
 
-class Job(StrictModel):
+class StepJob(StrictModel):
     """One step, resolved.
 
     Attributes:
@@ -75,7 +75,7 @@ def execute_job(
     """Runs a step from its job string; see `execute`.
 
     Args:
-        job: canonical JSON of a `Job`.
+        job: canonical JSON of a `StepJob`.
         work: the step function: configuration (as a mapping) and context in, result out.
         inputs: name -> reference string of what the step reads.
         page: KFP's HTML artifact.
@@ -83,7 +83,7 @@ def execute_job(
         task_config: KFP's TaskConfig: resources, tolerations, ... that were set on the task for the pods of its job.
         files: KFP's artifact for a folder of small files.
     """
-    parsed = Job.model_validate_json(job)
+    parsed = StepJob.model_validate_json(job)
     return execute(
         parsed.step,
         lambda context: work(parsed.config, context),

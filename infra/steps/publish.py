@@ -1,4 +1,4 @@
-"""What a step publishes on a cluster: its place on the run's shelf, metrics and pages in MLflow, links."""
+"""What a step publishes on a cluster: its entry in the run's files, metrics and pages in MLflow, links."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerChain, next_attempt
 from zoetrope.infra.resources import Resources
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-LIGHT = Resources(cpu=0.05, memory_gb=0.25)
+LAUNCHER_RESOURCES = Resources(cpu=0.05, memory_gb=0.25)
 """What a pod asks for that only launches, resolves or files."""
 PUBLISH_SECONDS = 120.0
 """MLflow that does not answer must not hold a step for longer."""
@@ -36,23 +36,23 @@ class ClusterRun:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
-        self.shelf = RunShelf(store, settings.run_id)
+        self.run_files = RunFiles(store, settings.run_id)
 
     @property
     def fresh(self) -> bool:
         """Whether this run computes everything anew."""
-        plan = self.shelf.plan()
+        plan = self.run_files.plan()
         return plan is not None and plan.fresh
 
     def failed(self, context: StepContext, error: BaseException) -> None:
-        """Keeps the verdict of a failure that a repetition would not mend, and what was measured until then."""
-        self.shelf.verdicts.note_failure(context.step, error)
+        """Keeps the verdict of a failure that a repetition would not fix, and what was measured until then."""
+        self.run_files.verdicts.note_failure(context.step, error)
         self._keep_outbox(context)
 
     def finished(self, context: StepContext, record: dict[str, Any], reference: str) -> dict[str, str]:
         """Files the step and tells MLflow; returns links for the step's page (text -> URL)."""
         self._keep_outbox(context)
-        self.shelf.note_step(context.step, reference, record["product"])
+        self.run_files.note_step(context.step, reference, record["product"])
         published = publish(self.settings, "step", {"step": context.step})
         links = {}
         if published.get("url"):
@@ -63,7 +63,7 @@ class ClusterRun:
 
     def _keep_outbox(self, context: StepContext) -> None:
         if context.outbox.exists():
-            self.shelf.keep_metrics(f"{context.step}.{context.attempt}", context.outbox.read_bytes())
+            self.run_files.keep_metrics(f"{context.step}.{context.attempt}", context.outbox.read_bytes())
 
 
 @contextmanager
@@ -77,18 +77,18 @@ def task_errors(step: str) -> Iterator[None]:
     store = open_store(settings.store)
     run = ClusterRun(settings, store) if settings.cluster else None
     if run is not None:
-        run.shelf.verdicts.refuse_known_failure(step, retry=settings.retry)
+        run.run_files.verdicts.refuse_known_failure(step, retry=settings.retry)
     try:
         chain = LedgerChain(store, settings.run_id, step, next_attempt(store, settings.run_id, step)) if run else None
         if chain is not None:
-            chain.allocate(LIGHT, pod=settings.pod)
+            chain.allocate(LAUNCHER_RESOURCES, pod=settings.pod)
         yield
         if chain is not None:
             chain.outcome("succeeded")
     except ZoetropeError as error:
         print(f"zoetrope: {step}: {error}", file=sys.stderr)  # noqa: T201
         if run is not None:
-            run.shelf.verdicts.note_failure(step, error)
+            run.run_files.verdicts.note_failure(step, error)
         raise SystemExit(error.exit_code) from None
 
 
@@ -118,7 +118,7 @@ def publish(settings: Settings, what: str, fields: dict[str, Any]) -> dict[str, 
 
     Args:
         settings: of the pod.
-        what: `run`, `step` or `finish`; see `zoetrope.infra.tracking.publish`.
+        what: `run`, `step` or `finish`; see `zoetrope.infra.tracking.pod_publisher`.
         fields: what it needs.
 
     Returns:
@@ -126,7 +126,7 @@ def publish(settings: Settings, what: str, fields: dict[str, Any]) -> dict[str, 
     """
     if not settings.tracking_uri:
         return {}
-    command = [sys.executable, "-m", "zoetrope.infra.tracking.publish", what]
+    command = [sys.executable, "-m", "zoetrope.infra.tracking.pod_publisher", what]
     try:
         done = subprocess.run(
             command, input=json.dumps(fields), stdout=subprocess.PIPE, text=True, check=False, timeout=PUBLISH_SECONDS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.keys import StoredResult
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.store import Store
@@ -31,7 +31,7 @@ def reuse(
     """
     result = known.step_result(store)
     if settings.cluster:  # MLflow hears of it from `finish`, so that this pod need not wait
-        RunShelf(store, settings.run_id).note_step(known.step, known.record, known.product)
+        RunFiles(store, settings.run_id).note_step(known.step, known.record, known.product)
     if outputs is not None:
         origin = f"<p>Made by run {escape(known.run_id)}; nothing was computed now.</p>"
         body = result.page or f"<p>{escape(result.key_figure)}</p>"

@@ -13,7 +13,7 @@ from typing import Any
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
 from zoetrope.infra.prices import cost, load_price_sheet
-from zoetrope.infra.runs import RunPlan, RunShelf
+from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import publish, run_link
 from zoetrope.infra.store import Store, get_json, open_store
@@ -21,7 +21,7 @@ from zoetrope.infra.store import Store, get_json, open_store
 log = logging.getLogger(__name__)
 
 
-def close_run(settings: Settings, message: str = "", unfinished: str = "FAILED") -> tuple[dict[str, Any], str]:
+def finish_run(settings: Settings, message: str = "", unfinished: str = "FAILED") -> tuple[dict[str, Any], str]:
     """Files what the run cost, what it made and how it ended.
 
     Args:
@@ -33,29 +33,29 @@ def close_run(settings: Settings, message: str = "", unfinished: str = "FAILED")
         The run record (`zoetrope.run.v1`), and the URL of its MLflow run; empty where MLflow does not answer.
     """
     store = open_store(settings.store)
-    shelf = RunShelf(store, settings.run_id)
-    plan = shelf.plan() or RunPlan(run_id=settings.run_id, pipeline="", recipe="", recipe_digest="")
+    run_files = RunFiles(store, settings.run_id)
+    plan = run_files.plan() or RunPlan(run_id=settings.run_id, pipeline="", recipe="", recipe_digest="")
     _collect_costs(settings)
-    _note_cached(shelf, store, plan)
-    status = "FINISHED" if plan.steps and plan.steps[-1] in shelf.steps() else unfinished
-    record = _record(shelf, store, settings, plan, status, message)
-    shelf.write_record(record)
+    _note_cached(run_files, store, plan)
+    status = "FINISHED" if plan.steps and plan.steps[-1] in run_files.steps() else unfinished
+    record = _record(run_files, store, settings, plan, status, message)
+    run_files.write_record(record)
     published = publish(settings, "finish", {"status": status})
     if published and published["run"] != plan.mlflow_run:  # MLflow was away when the run began
         record["mlflow"]["run"] = published["run"]
-        shelf.write_record(record)
+        run_files.write_record(record)
     return record, str(published.get("url", ""))
 
 
-def close_after_retry(settings: Settings, shelf: RunShelf, step: str) -> None:
+def finish_after_retry(settings: Settings, run_files: RunFiles, step: str) -> None:
     """After a step: closes the run again where it was closed before and this was its last step."""
-    plan = shelf.plan()
-    if plan is not None and plan.steps and plan.steps[-1] == step and shelf.record() is not None:
-        close_run(settings)
+    plan = run_files.plan()
+    if plan is not None and plan.steps and plan.steps[-1] == step and run_files.record() is not None:
+        finish_run(settings)
 
 
 def _collect_costs(settings: Settings) -> None:
-    from zoetrope.infra.reaper.collect import collect_this_run
+    from zoetrope.infra.reaper.collector import collect_this_run
 
     try:
         collect_this_run(settings)
@@ -63,23 +63,23 @@ def _collect_costs(settings: Settings) -> None:
         log.warning("costs: %s", error.headline)
 
 
-def _note_cached(shelf: RunShelf, store: Store, plan: RunPlan) -> None:
+def _note_cached(run_files: RunFiles, store: Store, plan: RunPlan) -> None:
     """Steps that KFP's cache answered ran nothing in this run; the last ones were given their records."""
-    known = shelf.steps()
+    known = run_files.steps()
     for last in ("promote", "report"):
         inputs = get_json(store, known[last]["record"])["inputs"] if last in known else {}
         for step, reference in inputs.items():
             if step in plan.steps and step not in known:
-                shelf.note_step(step, reference, str(get_json(store, reference)["product"]))
+                run_files.note_step(step, reference, str(get_json(store, reference)["product"]))
 
 
 def _record(
-    shelf: RunShelf, store: Store, settings: Settings, plan: RunPlan, status: str, message: str
+    run_files: RunFiles, store: Store, settings: Settings, plan: RunPlan, status: str, message: str
 ) -> dict[str, Any]:
     sheet = load_price_sheet(plan.price_sheet)
     entries = collect(store, settings.run_id)
     steps = {}
-    for step, entry in shelf.steps().items():
+    for step, entry in run_files.steps().items():
         record = get_json(store, entry["record"])
         kept = {key: record[key] for key in ("attempt", "seconds", "resources", "usage", "product", "key_figure")}
         spent = sum((cost(each, sheet) for each in entries if each.step == step), Decimal(0))

@@ -124,7 +124,7 @@ class S3Store:
                     stream.write(piece)
                 if stream.tell() != size:
                     raise ZoetropeError(
-                        f"{uri}: {stream.tell()} of {size} bytes came", "was it replaced meanwhile? try again"
+                        f"{uri}: {stream.tell()} of {size} bytes were received", "was it replaced meanwhile? try again"
                     )
 
         publish(path, fill, size)

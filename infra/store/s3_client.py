@@ -79,7 +79,7 @@ def connect(settings: S3Settings) -> Minio:
         secure=parts.scheme == "https",
         region=settings.region,
         credentials=_credentials(settings),
-        http_client=_PatientPool(settings),
+        http_client=_RetryingPool(settings),
     )
 
 
@@ -88,7 +88,7 @@ def again(call: Callable[[], Result], settings: S3Settings, what: str) -> Result
     retrying: Any = Retrying(
         retry=retry_if_exception_type(urllib3.exceptions.HTTPError),
         reraise=True,
-        **_patience(settings, what),
+        **_retry_options(settings, what),
     )
     return retrying(call)  # type: ignore[no-any-return]
 
@@ -110,7 +110,7 @@ class _NoAnswerError(Exception):
     """A request was sent as often as the settings allow."""
 
 
-class _PatientPool(urllib3.PoolManager):
+class _RetryingPool(urllib3.PoolManager):
     """Sends a request again after a fault that passes, and says so; the client's own retries are mute."""
 
     def __init__(self, settings: S3Settings) -> None:
@@ -125,12 +125,12 @@ class _PatientPool(urllib3.PoolManager):
             retry=retry_if_exception_type(urllib3.exceptions.HTTPError) | retry_if_result(_asks_to_wait),
             # The last answer goes to the client, which knows what the server said.
             retry_error_callback=_last_answer,
-            **_patience(self._settings, what),
+            **_retry_options(self._settings, what),
         )
         return retrying(super().urlopen, method, url, redirect, **keywords)  # type: ignore[no-any-return]
 
 
-def _patience(settings: S3Settings, what: str) -> dict[str, Any]:
+def _retry_options(settings: S3Settings, what: str) -> dict[str, Any]:
     def say(state: RetryCallState) -> None:
         outcome = state.outcome
         error = outcome.exception() if outcome else None
@@ -174,7 +174,7 @@ def _explain(uri: str, error: S3Error, settings: S3Settings) -> ZoetropeError:
     if error.code in NOT_FOUND:
         return ZoetropeError(f"{uri}: not in the store", "was it deleted? run the step that makes it again")
     if error.code == "NoSuchBucket":
-        return ZoetropeError(f"{uri}: there is no such bucket at {settings.endpoint}", "create it, or mend the URI")
+        return ZoetropeError(f"{uri}: there is no such bucket at {settings.endpoint}", "create it, or fix the URI")
     if error.code in _REFUSED:
         return ZoetropeError(
             f"{uri}: S3 at {settings.endpoint} refuses: {error.code}",

@@ -1,4 +1,4 @@
-"""Opens MLflow's client: imported late (3 to 4 s), quiet, without telemetry, and impatient."""
+"""Opens MLflow's client: imported late (3 to 4 s), quiet, without telemetry, and with short timeouts."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def answered(uri: str, call: Callable[[], Result], attempts: int = ATTEMPTS) -> 
         if is_passing(error):
             raise ZoetropeError(
                 f"MLflow at {uri} does not answer: {_first_line(error)}",
-                "start it or mend the tracking URI, then run the same command again",
+                "start it or fix the tracking URI, then run the same command again",
                 retryable=True,
             ) from error
         raise ZoetropeError(f"MLflow at {uri} refuses: {_first_line(error)}", "see its message") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from zoetrope.infra.context import StepContext
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
 
 FLUSH_SECONDS = 10.0
@@ -60,5 +60,5 @@ def _keep(context: StepContext, settings: Settings) -> None:
 
     rest = unsent_bytes(context.outbox)
     if rest:
-        shelf = RunShelf(context.store, settings.run_id)
-        shelf.keep_metrics(f"{context.step}.{context.attempt}.job", rest)
+        run_files = RunFiles(context.store, settings.run_id)
+        run_files.keep_metrics(f"{context.step}.{context.attempt}.job", rest)

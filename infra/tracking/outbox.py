@@ -25,7 +25,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_\-. /:]")
 
 
 @dataclass
-class Batch:
+class OutboxBatch:
     """What one call to MLflow sends.
 
     Attributes:
@@ -70,15 +70,15 @@ def parameters_of(values: Mapping[str, Any]) -> list[Param]:
     return [Param(name, text) for name, text in flatten(values).items()]
 
 
-def unsent(outbox: Path) -> list[Batch]:
+def unsent(outbox: Path) -> list[OutboxBatch]:
     """Batches of the whole lines that were not sent yet, in order."""
     data = unsent_bytes(outbox)
     if not data:
         return []
-    batches = [Batch(end=_read_offset(outbox))]
+    batches = [OutboxBatch(end=_read_offset(outbox))]
     for line in data.splitlines(keepends=True):
         if batches[-1].full():
-            batches.append(Batch(end=batches[-1].end))
+            batches.append(OutboxBatch(end=batches[-1].end))
         batches[-1].lines += 1
         batches[-1].end += len(line)
         _add(batches[-1], line, outbox)
@@ -95,7 +95,7 @@ def unsent_bytes(outbox: Path) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def mark_sent(outbox: Path, batch: Batch) -> None:
+def mark_sent(outbox: Path, batch: OutboxBatch) -> None:
     """Remembers that everything up to the end of `batch` arrived."""
     side = _side_file(outbox)
     part = side.with_suffix(".part")
@@ -103,8 +103,8 @@ def mark_sent(outbox: Path, batch: Batch) -> None:
     part.replace(side)
 
 
-def send(batch: Batch, log_batch: Callable[[list[Metric], list[Param]], None]) -> None:
-    """Sends a batch; what MLflow refuses for good is found by halving, named in the log and left out.
+def send(batch: OutboxBatch, log_batch: Callable[[list[Metric], list[Param]], None]) -> None:
+    """Sends a batch; what MLflow refuses permanently is found by halving, named in the log and left out.
 
     Raises:
         Exception: whatever `log_batch` raises for a passing fault.
@@ -133,7 +133,7 @@ def _send_or_halve(items: list[Any], call: Callable[[list[Any]], None]) -> None:
         _send_or_halve(items[middle:], call)
 
 
-def _add(batch: Batch, line: bytes, outbox: Path) -> None:
+def _add(batch: OutboxBatch, line: bytes, outbox: Path) -> None:
     from mlflow.entities import Metric
 
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.tracking.client import ATTEMPTS, answered, database_file, experiment_of, open_client
-from zoetrope.infra.tracking.outbox import Batch, mark_sent, parameters_of, safe_name, send, unsent
+from zoetrope.infra.tracking.outbox import OutboxBatch, mark_sent, parameters_of, safe_name, send, unsent
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -109,7 +109,7 @@ class Tracker:
 
     def log_parameters(self, mlflow_run_id: str, parameters: Mapping[str, Any]) -> None:
         """Logs nested settings; one that was logged with another value keeps the first."""
-        batch = Batch(parameters=parameters_of(parameters))
+        batch = OutboxBatch(parameters=parameters_of(parameters))
         self._answered(lambda: self._send(mlflow_run_id, batch))
 
     def log_metrics(self, mlflow_run_id: str, values: Mapping[str, float], index: int = 0) -> None:
@@ -194,7 +194,7 @@ class Tracker:
         runs = [run for run in runs if not top or PARENT_TAG not in run.data.tags]
         return str(runs[0].info.run_id) if runs else None
 
-    def _send(self, mlflow_run_id: str, batch: Batch) -> None:
+    def _send(self, mlflow_run_id: str, batch: OutboxBatch) -> None:
         send(
             batch,
             lambda metrics, parameters: self.client.log_batch(

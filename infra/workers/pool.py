@@ -26,7 +26,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], 
 
     Args:
         function: importable by name, like its arguments' types; must depend on its item alone.
-        items: what to treat.
+        items: what to process.
         workers: processes; with 1 everything happens in this process.
 
     Raises:
@@ -41,7 +41,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], 
     team: list[_Worker] = []
     pool = ThreadPoolExecutor(workers, "worker")
 
-    def treat(item: Item) -> Result:
+    def process(item: Item) -> Result:
         worker = idle.get()
         try:
             result: Result = worker.call(function, item)
@@ -53,7 +53,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], 
         for _ in range(workers):
             team.append(_Worker())
             idle.put(team[-1])
-        yield from pool.map(treat, items)
+        yield from pool.map(process, items)
     finally:
         # Workers first: a thread that waits for a killed worker wakes up at once, one that works would be waited for.
         for worker in team:

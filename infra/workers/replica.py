@@ -21,13 +21,13 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.signals import end_on_sigterm
 from zoetrope.infra.store import open_store
 from zoetrope.infra.workers.exchange import Exchange
-from zoetrope.infra.workers.units import Workplace, apply
+from zoetrope.infra.workers.units import WorkerContext, apply
 
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "PET_NODE_RANK")
 
 
-def work(root: str, key: str, replicas: int, index: int, function: Callable[[Any, Workplace], Any]) -> None:
+def work(root: str, key: str, replicas: int, index: int, function: Callable[[Any, WorkerContext], Any]) -> None:
     """Does all units of one replica.
 
     Args:
@@ -44,14 +44,14 @@ def work(root: str, key: str, replicas: int, index: int, function: Callable[[Any
     mine = exchange.units(replicas, index)
     scratch = Path(tempfile.gettempdir()) / "zoetrope" / f"{key[:16]}-{index}"
     scratch.mkdir(parents=True, exist_ok=True)
-    workplace = Workplace(root, scratch)
+    worker_context = WorkerContext(root, scratch)
     try:
         for place, (number, unit) in enumerate(mine, 1):
             if exchange.has_result(number):
                 _say(f"replica {index} of {replicas}: unit {number} is there already ({place} of {len(mine)})")
                 continue
             try:
-                exchange.put_result(number, apply(function, workplace, unit))
+                exchange.put_result(number, apply(function, worker_context, unit))
             except ZoetropeError as error:
                 exchange.put_failure(number, error)
                 raise
@@ -67,7 +67,7 @@ def replica_index(environment: Mapping[str, str], replicas: int) -> int:
         raise ZoetropeError(f"none of {', '.join(INDEX_VARIABLES)} holds this replica's number", "run it as a job")
     index = int(environment[name])
     if index >= replicas:
-        raise ZoetropeError(f"{name} is {index}, the job has {replicas} replicas", "start as many as it says")
+        raise ZoetropeError(f"{name} is {index}, the job has {replicas} replicas", "start exactly that many replicas")
     return index
 
 

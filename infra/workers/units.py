@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
-LOOK_SECONDS = 10.0
+POLL_SECONDS = 10.0
 """Between two looks at how many results there are; longer where a look itself takes long."""
 REPORTS = 50
 """Progress messages of one fan-out on this machine, about."""
@@ -46,7 +46,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkerContext:
     """Where a unit is worked on; never part of a result.
 
     Attributes:
@@ -64,15 +64,15 @@ class Workplace:
 
 
 def map_units(
-    function: Callable[[Unit, Workplace], Result],
+    function: Callable[[Unit, WorkerContext], Result],
     units: Sequence[Unit],
     context: StepContext,
     workers: int,
     what: str = "units",
     *,
-    light: bool = False,
+    inline: bool = False,
 ) -> Iterator[Result]:
-    """Yields `function(unit, workplace)` for every unit, in order; the same for any number of workers.
+    """Yields `function(unit, worker_context)` for every unit, in order; the same for any number of workers.
 
     Args:
         function: importable by name, with annotated types that pydantic reads and writes (dataclasses, models); its
@@ -81,30 +81,30 @@ def map_units(
         context: of the step.
         workers: processes on this machine, replicas (pods) on a cluster.
         what: names the units in progress messages, e.g. `sources`.
-        light: a unit takes a moment, so a single one is done in this process, on a cluster as well.
+        inline: a unit takes a moment, so a single one is done in this process, on a cluster as well.
 
     Raises:
         ZoetropeError: what `function` raised, or the workers were lost (retryable).
     """
     of_unit, of_result = adapters(function)
     texts = [dump(of_unit, unit) for unit in units]
-    if Settings().cluster and not (light and len(units) == 1):
+    if Settings().cluster and not (inline and len(units) == 1):
         answers = _over_replicas(function, texts, context, workers, what)
     else:
-        here = functools.partial(apply, function, Workplace(context.store.root, context.work))
+        here = functools.partial(apply, function, WorkerContext(context.store.root, context.work))
         answers = _reported(map_in_processes(here, texts, workers), len(texts), context, what)
     for answer in answers:
         yield load(of_result, answer)
 
 
-def apply(function: Callable[[Any, Workplace], Any], workplace: Workplace, unit: str) -> str:
+def apply(function: Callable[[Any, WorkerContext], Any], worker_context: WorkerContext, unit: str) -> str:
     """One unit, JSON in and JSON out: what every worker runs, wherever it is."""
     of_unit, of_result = adapters(function)
-    return dump(of_result, function(load(of_unit, unit), workplace))
+    return dump(of_result, function(load(of_unit, unit), worker_context))
 
 
 @functools.lru_cache(maxsize=8)
-def adapters(function: Callable[[Any, Workplace], Any]) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
+def adapters(function: Callable[[Any, WorkerContext], Any]) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
     """Readers and writers of the function's units and results, by its annotations."""
     hints = typing.get_type_hints(function)
     first = next(iter(inspect.signature(function).parameters))
@@ -141,7 +141,7 @@ def _reported(answers: Iterator[str], count: int, context: StepContext, what: st
 
 
 def _over_replicas(
-    function: Callable[[Any, Workplace], Any], texts: Sequence[str], context: StepContext, workers: int, what: str
+    function: Callable[[Any, WorkerContext], Any], texts: Sequence[str], context: StepContext, workers: int, what: str
 ) -> Iterator[str]:
     """Launches the replicas for what has no result yet, and reads all results."""
     name = f"{function.__module__}:{function.__qualname__}"
@@ -188,7 +188,7 @@ def _watched(exchange: Exchange, count: int, context: StepContext, what: str) ->
     over = threading.Event()
 
     def look() -> None:
-        pause = LOOK_SECONDS
+        pause = POLL_SECONDS
         while not over.wait(pause):
             started = time.monotonic()
             try:
@@ -196,7 +196,7 @@ def _watched(exchange: Exchange, count: int, context: StepContext, what: str) ->
             except ZoetropeError:
                 continue  # progress is not worth a failure
             context.progress(f"{done} of {count} {what}", done / count)
-            pause = max(LOOK_SECONDS, 20 * (time.monotonic() - started))
+            pause = max(POLL_SECONDS, 20 * (time.monotonic() - started))
 
     thread = threading.Thread(target=look, name="progress", daemon=True)
     thread.start()

@@ -78,7 +78,7 @@ class AutoencoderConfig(ABC):
     @property
     @abstractmethod
     def frame_rule(self) -> str:
-        """The numbers of frames that it takes, in words."""
+        """The numbers of frames that it takes, as text."""
 
     @property
     @abstractmethod

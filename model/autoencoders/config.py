@@ -68,7 +68,7 @@ class DCAEConfig(AutoencoderConfig):
 
     @property
     def frame_rule(self) -> str:
-        """The numbers of frames that it takes, in words."""
+        """The numbers of frames that it takes, as text."""
         return f"1 frame or a multiple of {self.temporal_factor} frames"
 
     @property

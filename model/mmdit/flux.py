@@ -101,7 +101,7 @@ class FluxWeights:
 
 
 def first_weights(path: Path, config: MMDiTConfig) -> WeightSource:
-    """A file of first weights for `load_weights`, told by its names: FLUX in either layout, or the MMDiT's own.
+    """A file of first weights for `load_weights`, recognised by its names: FLUX in either layout, or the MMDiT's own.
 
     Raises:
         ValueError: not safetensors, or FLUX weights with tensors that have no place in the model.

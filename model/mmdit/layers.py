@@ -52,35 +52,41 @@ def rotary_table(ids: Tensor, axes_dim: tuple[int, int, int], theta: int) -> tup
     return table.cos().float(), table.sin().float()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Applies the rotary embedding to x [B, S, K, E]: feature i pairs with feature i + E/2."""
-    if torch.compiler.is_compiling():  # the compiler fuses the plain expression better than it sees through _Rotation
+    if (
+        torch.compiler.is_compiling()
+    ):  # the compiler fuses the plain expression better than it sees through _RotaryEmbedding
         first, second = x.chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
-    out: Tensor = _Rotation.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    out: Tensor = _RotaryEmbedding.apply(x, cos, sin)  # type: ignore[no-untyped-call]
     return out
 
 
-class _Rotation(torch.autograd.Function):
-    """The rotation written in place of its result; its gradient is the rotation back."""
+class _RotaryEmbedding(torch.autograd.Function):
+    """The rotation with a backward pass of its own, the rotation back, so that only the table is kept for it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin, 1)
+        return _rotate_pairs(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turn(gradient, cos, sin, -1), None, None
+        return _rotate_pairs(gradient, cos, sin, -1), None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
-    """Rotates in float32 (the dtype of the table), whatever the dtype of x."""
-    out = torch.empty(x.shape, dtype=cos.dtype, device=x.device)
+def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+    """Rotates each pair of features by its angle; `direction` -1 rotates back.
+
+    The sums are in float32 (the dtype of the table), whatever the dtype of x, and need one buffer of the size of x.
+    """
     first, second = x.to(cos.dtype).chunk(2, dim=-1)
-    for part, cosine, sine, sign in zip(out.chunk(2, dim=-1), (first, second), (second, first), (-1, 1), strict=True):
-        torch.mul(cosine, cos, out=part).addcmul_(sine, sin, value=sign * direction)
+    out = torch.empty(x.shape, dtype=cos.dtype, device=x.device)
+    rotated_first, rotated_second = out.chunk(2, dim=-1)
+    torch.mul(first, cos, out=rotated_first).addcmul_(second, sin, value=-direction)
+    torch.mul(second, cos, out=rotated_second).addcmul_(first, sin, value=direction)
     return out.to(x.dtype)
 
 
@@ -201,7 +207,7 @@ class DoubleStreamBlock(nn.Module):
         txt_qkv = self.txt_attn(modulate(txt, txt_shift1, txt_scale1))
         img_qkv = self.img_attn(modulate(img, img_shift1, img_scale1))
         query, key, value = (layout.join(*pair) for pair in zip(txt_qkv, img_qkv, strict=True))
-        joint = layout.attend(rotate(query, *rotary), rotate(key, *rotary), value).flatten(2)
+        joint = layout.attend(apply_rotary(query, *rotary), apply_rotary(key, *rotary), value).flatten(2)
         txt_attended, img_attended = layout.split(joint)
         img = torch.addcmul(img, img_gate1, self.img_attn.proj(img_attended))
         img = torch.addcmul(img, img_gate2, self.img_mlp(modulate(img, img_shift2, img_scale2)))
@@ -231,7 +237,7 @@ class SingleStreamBlock(nn.Module):
         value, hidden = self.v_mlp(h).split([x.shape[-1], self.v_mlp.out_features - x.shape[-1]], dim=-1)
         query, key = self.norm(split_heads(self.q_proj(h), self.heads), split_heads(self.k_proj(h), self.heads))
         value = split_heads(value, self.heads)
-        attended = layout.attend(rotate(query, *rotary), rotate(key, *rotary), value).flatten(2)
+        attended = layout.attend(apply_rotary(query, *rotary), apply_rotary(key, *rotary), value).flatten(2)
         out = self.linear2(torch.cat([attended, F.gelu(hidden, approximate="tanh")], dim=-1))
         return torch.addcmul(x, gate, out)
 

@@ -16,8 +16,8 @@ from zoetrope.model.training.config import AdversarialConfig, AutoencoderTrainin
 from zoetrope.model.training.loop import MetricSink, Resume, TrainingResult, train
 from zoetrope.model.training.losses.adversarial import Adversary
 from zoetrope.model.training.losses.perceptual import load_perceptual_distance, video_distance
+from zoetrope.model.training.process_group import ProcessGroup, batch_indices, generator_for
 from zoetrope.model.training.state import Tensors
-from zoetrope.model.training.workers import Workers, batch_indices, generator_for
 
 
 class VideoClips(Protocol):
@@ -51,7 +51,7 @@ class AutoencoderObjective:
     """
 
     def __init__(
-        self, model: VideoDCAE, clips: VideoClips, config: AutoencoderTrainingConfig, workers: Workers
+        self, model: VideoDCAE, clips: VideoClips, config: AutoencoderTrainingConfig, workers: ProcessGroup
     ) -> None:
         """Reads the weights of LPIPS and makes the discriminator, where the config has them.
 
@@ -84,7 +84,7 @@ class AutoencoderObjective:
         if self.adversary is not None and self._videos is not None:
             half = self.config.precision == "bfloat16"
             with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-                self._terms["disc"] = self.adversary.learn(*self._videos, step)
+                self._terms["disc"] = self.adversary.train_step(*self._videos, step)
             self._videos = None
 
     def terms(self) -> Mapping[str, Tensor]:
@@ -121,8 +121,8 @@ class AutoencoderObjective:
         if self.distance is not None or self.adversary is not None:
             terms |= {"nll": nll, "nll_rec": absolute}
         total = nll
-        if self.adversary is not None and self.adversary.playing(step):
-            generator = self.adversary.judge(reconstruction, step)
+        if self.adversary is not None and self.adversary.is_active(step):
+            generator = self.adversary.adversarial_loss(reconstruction, step)
             weight = self.adversary.weight(nll, generator, self.last_weight)
             terms |= {"gen": generator, "gen_w": weight}
             total = nll + weight * generator
@@ -135,7 +135,7 @@ def train_autoencoder(
     model: VideoDCAE,
     clips: VideoClips,
     config: AutoencoderTrainingConfig,
-    workers: Workers,
+    workers: ProcessGroup,
     sink: MetricSink,
     resume: Resume | None = None,
 ) -> TrainingResult:

@@ -124,7 +124,10 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range."""
         if self.weight <= 0:
-            raise ValueError(f"weight has to be positive, not {self.weight}; to play no game say `adversarial: none`")
+            raise ValueError(
+                f"weight has to be positive, not {self.weight}; to train without a discriminator say "
+                "`adversarial: none`"
+            )
         if self.start < 0 or self.channels < 1 or self.layers < 1:
             raise ValueError("start has to be at least 0, channels and layers have to be at least 1")
         if not 0 <= self.dropout < 1:

@@ -16,7 +16,7 @@ from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.packing import image_ids, patchify, text_ids
 from zoetrope.model.training.config import StageConfig
 from zoetrope.model.training.loop import MetricSink, Resume, TrainingResult, train
-from zoetrope.model.training.workers import Workers, batch_indices, generator_for
+from zoetrope.model.training.process_group import ProcessGroup, batch_indices, generator_for
 
 
 class TrainingBatch(Protocol):
@@ -86,7 +86,7 @@ class FlowObjective:
     """The loss of one worker in one step; all randomness comes from (seed, step, rank)."""
 
     def __init__(
-        self, config: MMDiTConfig, data: TrainingData, stage: StageConfig, flow: FlowConfig, workers: Workers
+        self, config: MMDiTConfig, data: TrainingData, stage: StageConfig, flow: FlowConfig, workers: ProcessGroup
     ) -> None:
         self.config, self.data, self.stage, self.flow, self.workers = config, data, stage, flow, workers
 
@@ -146,7 +146,7 @@ def train_diffusion(
     data: TrainingData,
     stage: StageConfig,
     flow: FlowConfig,
-    workers: Workers,
+    workers: ProcessGroup,
     sink: MetricSink,
     resume: Resume | None = None,
 ) -> TrainingResult:

@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zoetrope.model.training.config import LoopConfig, OptimizerConfig
-from zoetrope.model.training.optimizer import adamw, descend, learning_rate
+from zoetrope.model.training.optimizer import adamw, learning_rate, optimizer_step
+from zoetrope.model.training.process_group import ProcessGroup
 from zoetrope.model.training.state import Tensors, fill_optimizer, load_state, optimizer_tensors, save_state
-from zoetrope.model.training.workers import Workers
 
 Loss = Callable[[nn.Module, int], Tensor]
 """`loss(model, step)`: the loss of this worker's part of the batch of one step, through `model`."""
@@ -31,7 +31,7 @@ class MetricSink(Protocol):
         ...
 
 
-class Companion(Protocol):
+class AuxiliaryTrainer(Protocol):
     """What learns beside the model, such as a discriminator; its state is kept and resumed with the model's."""
 
     def update(self, step: int) -> None:
@@ -51,7 +51,7 @@ class Companion(Protocol):
         ...
 
 
-class Mirror(Protocol):
+class CheckpointSync(Protocol):
     """Keeps states where they outlive the disk of their folder."""
 
     def pull(self, folder: Path) -> None:
@@ -70,13 +70,13 @@ class Resume:
     Attributes:
         folder: of the states, the same when the loop is started again; the workers of a node share it.
         digest: of everything that the result depends on (config, data, parent weights, code).
-        mirror: where nodes do not share the folder, or lose it.
+        sync: where nodes do not share the folder, or lose it.
         stop: asked before every step: whether to save the state and to stop; None for never.
     """
 
     folder: Path
     digest: str
-    mirror: Mirror | None = None
+    sync: CheckpointSync | None = None
     stop: Callable[[], bool] | None = None
 
 
@@ -106,10 +106,10 @@ def train(
     loss: Loss,
     config: LoopConfig,
     optimizer_config: OptimizerConfig,
-    workers: Workers,
+    workers: ProcessGroup,
     sink: MetricSink,
     resume: Resume | None = None,
-    companion: Companion | None = None,
+    auxiliary: AuxiliaryTrainer | None = None,
 ) -> TrainingResult:
     """Trains `model` in place.
 
@@ -119,15 +119,15 @@ def train(
         config: steps, batch size, intervals.
         optimizer_config: AdamW, schedule, average.
         workers: who takes part.
-        sink: gets `loss`, `gradient_norm`, `learning_rate`, `samples_per_second` and the companion's terms.
+        sink: gets `loss`, `gradient_norm`, `learning_rate`, `samples_per_second` and the auxiliary trainer's terms.
         resume: where to keep state; None for a loop that is not resumed.
-        companion: what learns beside the model.
+        auxiliary: what learns beside the model.
 
     Raises:
         ValueError: the loss or the gradient is not finite.
         StoppedError: `resume.stop` said so on some worker.
     """
-    loop = _Loop(model, config, optimizer_config, workers, sink, resume, companion)
+    loop = _Loop(model, config, optimizer_config, workers, sink, resume, auxiliary)
     loop.restore()
     while loop.step < config.steps:
         loop.stop_if_asked()
@@ -157,13 +157,13 @@ class _Loop:
         model: nn.Module,
         config: LoopConfig,
         optimizer_config: OptimizerConfig,
-        workers: Workers,
+        workers: ProcessGroup,
         sink: MetricSink,
         resume: Resume | None,
-        companion: Companion | None,
+        auxiliary: AuxiliaryTrainer | None,
     ) -> None:
         self.model, self.config, self.optimizer_config = model, config, optimizer_config
-        self.workers, self.sink, self.resume, self.companion = workers, sink, resume, companion
+        self.workers, self.sink, self.resume, self.auxiliary = workers, sink, resume, auxiliary
         self.step = self.resumed_at = 0
         self.final_loss = math.nan
         self.curve: dict[str, list[tuple[int, float]]] = {}
@@ -185,8 +185,8 @@ class _Loop:
         fill_optimizer(self.optimizer, parts["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
-        if self.companion is not None:
-            self.companion.restore(parts)
+        if self.auxiliary is not None:
+            self.auxiliary.restore(parts)
         self.final_loss = float(notes["final_loss"])
         self.curve = {
             name: [(int(at), float(value)) for at, value in points] for name, points in notes["curve"].items()
@@ -200,9 +200,9 @@ class _Loop:
 
     def _found(self, resume: Resume) -> tuple[int, dict[str, Tensors], dict[str, Any]] | None:
         """The newest state, the same on all workers."""
-        if resume.mirror is not None:
+        if resume.sync is not None:
             if self.workers.on_node[0] == 0:
-                resume.mirror.pull(resume.folder)
+                resume.sync.pull(resume.folder)
             self.workers.wait()
         found = load_state(resume.folder, resume.digest)
         step = 0 if found is None else found[0]
@@ -221,13 +221,13 @@ class _Loop:
     def run_step(self, loss: Loss) -> None:
         rate = learning_rate(self.optimizer_config, self.step, self.config.steps)
         value = loss(self.parallel, self.step)
-        norm = descend(self.optimizer, value, self.optimizer_config, self.step, rate, "training")
+        norm = optimizer_step(self.optimizer, value, self.optimizer_config, self.step, rate, "training")
         if self.average is not None:
             self.average.update_parameters(self.model)
         terms = {"loss": value.detach()}
-        if self.companion is not None:
-            self.companion.update(self.step)
-            terms |= self.companion.terms()
+        if self.auxiliary is not None:
+            self.auxiliary.update(self.step)
+            terms |= self.auxiliary.terms()
         self.step += 1
         for name, term in terms.items():
             self.window.terms.setdefault(name, []).append(term)
@@ -265,12 +265,12 @@ class _Loop:
             parts["window"] = window
         if self.average is not None:
             parts["average"] = dict(self.average.state_dict())
-        if self.companion is not None:
-            parts |= self.companion.state()
+        if self.auxiliary is not None:
+            parts |= self.auxiliary.state()
         notes: dict[str, Any] = {"final_loss": self.final_loss, "curve": self.curve, "norms": self.window.norms}
         save_state(self.resume.folder, self.step, self.resume.digest, parts, notes)
-        if self.resume.mirror is not None:
-            self.resume.mirror.push(self.resume.folder)
+        if self.resume.sync is not None:
+            self.resume.sync.push(self.resume.folder)
 
     def _window_of_all(self) -> Tensors:
         """What all workers have summed up since the last metrics, `RANK.NAME`: the next mean must not lose it."""

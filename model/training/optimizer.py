@@ -37,7 +37,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     return rate
 
 
-def descend(
+def optimizer_step(
     optimizer: torch.optim.Optimizer, loss: Tensor, config: OptimizerConfig, step: int, rate: float, whose: str
 ) -> float:
     """Backward pass and one step of an optimizer with clipped gradients.

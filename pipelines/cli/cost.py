@@ -74,7 +74,7 @@ def collect_costs(
     """
     from zoetrope.infra.kubernetes.api import Cluster
     from zoetrope.infra.ledger.open_runs import list_open_runs
-    from zoetrope.infra.reaper.collect import collect_run
+    from zoetrope.infra.reaper.collector import collect_run
 
     objects = state_store(store)
     cluster = Cluster.connect(namespace or Settings().namespace)

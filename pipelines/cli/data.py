@@ -113,9 +113,7 @@ def adopt(
     ],
     store: StoreOption = DEFAULT_STORE,
     remote: RemoteOption = "",
-    push: Annotated[bool, typer.Option("--push", help="to --remote, for everybody; without, it is a rehearsal")] = (
-        False
-    ),
+    push: Annotated[bool, typer.Option("--push", help="to --remote, for everybody; without it, a dry run")] = (False),
 ) -> None:
     """Commit and tag a dataset version; the same dataset keeps its tag.
 
@@ -162,7 +160,7 @@ def _adopt_remote(run: str, state: Path, remote: str, push: bool) -> None:
     version = RemoteClone(clone, url, objects).adopt(reference, run, push=push)
     _print_version(version)
     if not push:
-        errors.print("a rehearsal: nothing was pushed; add --push", highlight=False)
+        errors.print("dry run: nothing was pushed; add --push", highlight=False)
 
 
 def _product_of(objects: Store, run: str) -> str:

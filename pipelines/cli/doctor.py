@@ -1,4 +1,4 @@
-"""`zoetrope doctor`: what is wrong here or on a cluster, and how to mend it."""
+"""`zoetrope doctor`: what is wrong here or on a cluster, and how to fix it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoetrope.pipelines.cli.cluster_options import HostOption, NamespaceOption, 
 from zoetrope.pipelines.cli.common import DEFAULT_STORE, JsonOption, SetOption, StoreOption, output
 
 if TYPE_CHECKING:
-    from zoetrope.infra.doctor import Finding, Ground
+    from zoetrope.infra.doctor import CheckContext, Finding
     from zoetrope.infra.kubeflow import KubeflowSettings
 
 _MARKS = {"ok": "[green]ok[/]     ", "problem": "[bold red]problem[/]", "unknown": "[yellow]unknown[/]"}
@@ -36,7 +36,7 @@ def doctor(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at this machine, or with --cluster at a cluster, and say line by line what is wrong and how to mend it.
+    """Look at this machine, or with --cluster at a cluster, and say line by line what is wrong and how to fix it.
 
     With --cluster a pod is started for a few seconds, to look from the inside. Exit code 2 where there is a problem.
 
@@ -51,22 +51,22 @@ def doctor(
         found: Iterable[Finding] = work.from_inside(Settings())
     elif cluster:
         settings = kubeflow_settings(host, namespace, token_file)
-        found = work.examine(_ground(settings, recipe, list(overrides or []), service_account, images))
+        found = work.examine(_check_context(settings, recipe, list(overrides or []), service_account, images))
     else:
         found = work.examine_here(store)
     raise typer.Exit(_show(found, as_json))
 
 
-def _ground(
+def _check_context(
     settings: KubeflowSettings, recipe: str, overrides: list[str], service_account: str, images: Path
-) -> Ground:
-    from zoetrope.infra.doctor import Ground
+) -> CheckContext:
+    from zoetrope.infra.doctor import CheckContext
     from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.kubeflow.demands import demands
     from zoetrope.pipelines.kubeflow.kubernetes import api
 
     wanted = demands(Resolved.read(recipe, overrides)) if recipe else []
-    return Ground(
+    return CheckContext(
         namespace=settings.namespace,
         api=api(settings.namespace),
         kubeflow=settings if settings.host else None,

@@ -50,7 +50,7 @@ def main() -> None:
             28,
             30,
             122,
-        ):  # permission, disk full, read-only, quota: the user's to mend
+        ):  # permission, disk full, read-only, quota: for the user to fix
             raise
         errors.print(f"[bold red]zoetrope:[/] {error.strerror}: {error.filename or ''}", soft_wrap=True)
         sys.exit(EXIT_RETRYABLE)

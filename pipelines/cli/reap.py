@@ -33,11 +33,11 @@ def reap(
     cluster = Cluster.connect(namespace or settings.namespace)
     done = one_pass(cluster, state_store(store), dry_run=dry_run, price_sheet=settings.price_sheet)
     if as_json:
-        show([asdict(deed) for deed in [*done.deeds, *done.failures]], as_json)
-    for deed in [] if as_json else done.deeds:
+        show([asdict(action) for action in [*done.actions, *done.failures]], as_json)
+    for action in [] if as_json else done.actions:
         would = "would be " if dry_run else ""
-        typer.echo(f"{would}{deed.action} {deed.name} (run {deed.run}): {deed.why}")
-    if not as_json and not done.deeds and not done.failures:
+        typer.echo(f"{would}{action.action} {action.name} (run {action.run}): {action.why}")
+    if not as_json and not done.actions and not done.failures:
         typer.echo("nothing to do")
     for failure in [] if as_json else done.failures:
         errors.print(f"failed: {failure.name}: {failure.why}", markup=False, highlight=False, soft_wrap=True)

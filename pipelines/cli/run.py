@@ -24,7 +24,7 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
 
 
 class Target(StrEnum):
@@ -89,7 +89,7 @@ def run(
     if explain:
         from zoetrope.pipelines.cli.explain import print_explanation
 
-        given = {"encode": arguments["dataset"]} if dataset else {}
+        given = {makers("dataset")[-1]: arguments["dataset"]} if dataset else {}
         print_explanation(resolved, pipeline, given, state_store(store), fresh=fresh, as_json=as_json)
         return
     code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors, fresh=fresh)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zoetrope.infra.store import Store
     from zoetrope.pipelines.kubeflow.client import Kubeflow
     from zoetrope.pipelines.kubeflow.views import RunView
-    from zoetrope.pipelines.kubeflow.workflow import Surroundings
+    from zoetrope.pipelines.kubeflow.workflow import RunSources
 
 app = typer.Typer(
     help="Pipeline runs: of this machine (--store), or of a cluster where --host or ZOETROPE_KFP_HOST names one.",
@@ -137,7 +137,7 @@ def _show_cluster(kubeflow: Kubeflow, run_id: str, as_json: bool) -> None:
     from zoetrope.pipelines.kubeflow.follow import duration, step_table
     from zoetrope.pipelines.kubeflow.runs import get_run
 
-    run = get_run(kubeflow, run_id, surroundings(kubeflow))
+    run = get_run(kubeflow, run_id, run_sources(kubeflow))
     if as_json:
         typer.echo(json.dumps(asdict(run) | {"link": kubeflow.link(run_id)}, indent=1, default=str))
         return
@@ -148,7 +148,7 @@ def _show_cluster(kubeflow: Kubeflow, run_id: str, as_json: bool) -> None:
         output.print(f"         {line}", highlight=False, markup=False, soft_wrap=True)
     output.print(f"link     {kubeflow.link(run_id) or NO_LINK}", highlight=False, soft_wrap=True)
     if run.ended and run.state != "succeeded":
-        print_verdict(run)
+        print_outcome(run)
 
 
 @app.command("logs")
@@ -253,19 +253,19 @@ def cluster_store() -> Store | None:
     return open_store(root) if root else None
 
 
-def surroundings(kubeflow: Kubeflow) -> Surroundings:
+def run_sources(kubeflow: Kubeflow) -> RunSources:
     """The kubeconfig's cluster and the store, as far as they are there."""
-    from zoetrope.pipelines.kubeflow.workflow import Surroundings
+    from zoetrope.pipelines.kubeflow.workflow import RunSources
 
-    return Surroundings.find(kubeflow.settings.namespace, cluster_store())
+    return RunSources.find(kubeflow.settings.namespace, cluster_store())
 
 
-def print_verdict(run: RunView) -> int:
+def print_outcome(run: RunView) -> int:
     """Says how a run ended; returns the exit code."""
     from zoetrope.pipelines.kubeflow.follow import duration
-    from zoetrope.pipelines.kubeflow.verdicts import verdict
+    from zoetrope.pipelines.kubeflow.outcome import run_outcome
 
-    found = verdict(run, cluster_store())
+    found = run_outcome(run, cluster_store())
     errors.print(f"run {run.run_id} {run.state} after {duration(run.seconds)}", highlight=False)
     for line in found.lines:
         errors.print(line, highlight=False, markup=False, soft_wrap=True)

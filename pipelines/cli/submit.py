@@ -25,8 +25,7 @@ from zoetrope.pipelines.cli.cluster_options import (
     kubeflow_settings,
 )
 from zoetrope.pipelines.cli.common import ExplainOption, FreshOption, JsonOption, SetOption, errors, output, show
-from zoetrope.pipelines.definition.inputs import RunInputs
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
 
 if TYPE_CHECKING:
     from zoetrope.pipelines.definition.resolved import Resolved
@@ -82,7 +81,7 @@ def submit(
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
     resolved = Resolved.read(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
     if explain:
-        _explain(recipe, RunInputs("\n".join(changes), source), pipeline, dataset, checkpoint, fresh, as_json)
+        _explain(recipe, changes, source, pipeline, dataset, checkpoint, fresh=fresh, as_json=as_json)
         return
     given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote, "fresh": fresh}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
@@ -121,20 +120,28 @@ def submit(
 
 
 def _explain(
-    recipe: str, inputs: RunInputs, pipeline: str, dataset: str, checkpoint: str, fresh: bool, as_json: bool
+    recipe: str,
+    changes: list[str],
+    source: str,
+    pipeline: str,
+    dataset: str,
+    checkpoint: str,
+    *,
+    fresh: bool,
+    as_json: bool,
 ) -> None:
     from zoetrope.infra.datasets import resolve_dataset
     from zoetrope.pipelines.cli.explain import print_explanation
-    from zoetrope.pipelines.definition.inputs import resolved
+    from zoetrope.pipelines.definition.inputs import RunInputs, resolved
 
     settings = Settings()
     if not settings.store:
         raise ZoetropeError(
             "--explain asks the cluster's object store what is known", "set ZOETROPE_STORE=s3://BUCKET/PREFIX"
         )
-    given = {"encode": resolve_dataset(dataset, settings).reference} if dataset else {}
-    given |= {"stage_3": checkpoint} if checkpoint else {}
-    known = resolved(recipe, inputs)
+    given = {makers("dataset")[-1]: resolve_dataset(dataset, settings).reference} if dataset else {}
+    given |= {makers("checkpoint")[-1]: checkpoint} if checkpoint else {}
+    known = resolved(recipe, RunInputs("\n".join(changes), source))
     print_explanation(known, pipeline, given, open_store(settings.store), fresh=fresh, as_json=as_json)
 
 
@@ -164,7 +171,7 @@ def _budget(text: str) -> str:
     except InvalidOperation:
         value = Decimal(0)
     if not value.is_finite() or value <= 0:
-        raise ZoetropeError(f"--budget {text!r} is no amount of US dollars", "e.g. --budget 12.50")
+        raise ZoetropeError(f"--budget {text!r} is not an amount of US dollars", "e.g. --budget 12.50")
     return text
 
 
@@ -187,12 +194,12 @@ def _who() -> str:
 
 
 def _wait(kubeflow: Any, run_id: str) -> int:
-    from zoetrope.pipelines.cli.runs import print_verdict, surroundings
+    from zoetrope.pipelines.cli.runs import print_outcome, run_sources
     from zoetrope.pipelines.kubeflow.follow import wait
 
     try:
-        ended = wait(kubeflow, run_id, errors, surroundings(kubeflow))
+        ended = wait(kubeflow, run_id, errors, run_sources(kubeflow))
     except KeyboardInterrupt:
         errors.print(f"the run goes on; `zoetrope runs cancel {run_id}` ends it", highlight=False, soft_wrap=True)
         return 130
-    return print_verdict(ended)
+    return print_outcome(ended)

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from zoetrope.infra.runs import RunPlan, RunShelf
+from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import publish
 from zoetrope.infra.store import open_store
@@ -44,7 +44,7 @@ def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run
         ZoetropeError: there is no such dataset version.
     """
     dataset = _dataset(run.dataset, settings)
-    shelf = RunShelf(open_store(settings.store), settings.run_id)
+    run_files = RunFiles(open_store(settings.store), settings.run_id)
     given = {"overrides": inputs.overrides, "source": inputs.source, "dataset": run.dataset}
     given |= {"promote": str(inputs.promote).lower()}
     plan = RunPlan(
@@ -63,10 +63,10 @@ def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run
         fresh=run.fresh,
         started=time.time(),
     )
-    shelf.write_plan(plan)
+    run_files.write_plan(plan)
     opened = publish(settings, "run", {})
     if opened:
-        shelf.write_plan(plan.model_copy(update={"mlflow_run": opened["run"]}))
+        run_files.write_plan(plan.model_copy(update={"mlflow_run": opened["run"]}))
     return dataset.get("reference", "")
 
 

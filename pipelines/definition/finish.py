@@ -9,7 +9,7 @@ from typing import Any
 from zoetrope.infra.links import address
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.outputs import DOCUMENT, STYLE, Artifact, write_file
-from zoetrope.infra.steps.run_record import close_run
+from zoetrope.infra.steps.run_record import finish_run
 
 
 def finish(state: str, message: str, settings: Settings, page: Artifact) -> None:
@@ -22,7 +22,7 @@ def finish(state: str, message: str, settings: Settings, page: Artifact) -> None
         settings: of the pod.
         page: KFP's HTML artifact.
     """
-    record, link = close_run(settings, message, "KILLED" if state.upper().startswith("CANCEL") else "FAILED")
+    record, link = finish_run(settings, message, "KILLED" if state.upper().startswith("CANCEL") else "FAILED")
     write_file(Path(page.path), _page(record, link).encode())
     page.metadata["schema"] = "zoetrope.page.v1"
 

@@ -1,4 +1,4 @@
-"""The KFP face of `finish`, the exit task of every pipeline on a cluster."""
+"""The KFP component of `finish`, the exit task of every pipeline on a cluster."""
 
 from kfp import dsl
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zoetrope.infra.keys import KeyParts, StoredResult, find_result
-from zoetrope.infra.steps.job import Job
+from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.definition.step_table import STEPS, made_by
 
@@ -33,12 +33,12 @@ class Forecast:
     made_anew: Mapping[str, str] | None = None
 
     def origin(self, run_id: str) -> str:
-        """The run whose result this will be; see `Job.origin`."""
+        """The run whose result this will be; see `StepJob.origin`."""
         return self.known.run_id if self.known is not None else run_id
 
 
 def forecast(
-    jobs: Mapping[str, Job], store: Store, given: Mapping[str, str], *, fresh: bool = False
+    jobs: Mapping[str, StepJob], store: Store, given: Mapping[str, str], *, fresh: bool = False
 ) -> dict[str, Forecast]:
     """Follows the known results from step to step.
 

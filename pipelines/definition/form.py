@@ -60,6 +60,7 @@ def cluster_inputs(pipeline: str) -> list[FormInput]:
     found.append(_BUDGET)
     if any(STEPS[step].makes == "promotion" for step in PIPELINES[pipeline]):
         found.append(_PROMOTE)
+    found.append(_FRESH)
     return found
 
 
@@ -88,3 +89,4 @@ _PROMOTE = FormInput(
     "whether a checkpoint that passes every check becomes champion; if not, it is registered and stays candidate.",
     True,
 )
+_FRESH = FormInput("fresh", "whether every step is computed anew though its result is known.", False)

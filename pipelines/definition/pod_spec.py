@@ -67,7 +67,7 @@ class ClusterTasks:
         kubernetes.set_timeout(task, cluster.step_timeout)
         kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "zoetrope")
         kubernetes.add_pod_label(task, "zoetrope/step", step)
-        # An infrastructure failure is repeated; a step that failed for good leaves a verdict and ends at once then.
+        # An infrastructure failure is repeated; a step that failed permanently leaves a verdict and ends at once then.
         # The last argument is not the longest wait but how long KFP goes on repeating, the work itself included.
         task.set_retry(cluster.retries, f"{cluster.retry_seconds}s", 2.0, f"{cluster.step_timeout}s")
 

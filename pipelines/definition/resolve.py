@@ -14,16 +14,16 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys import libraries, operators
 from zoetrope.infra.references import digest_bytes, digest_file, digest_json
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps.job import Job
+from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import open_store
 from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.forecast import forecast
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
-from zoetrope.pipelines.definition.step_table import STEPS, StepRow, made_by
+from zoetrope.pipelines.definition.step_table import STEPS, StepRow, made_by, makers
 from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, recipe_digest
 
 
-def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
+def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
     """Step name -> job, without `origin`. Equal recipes, code and libraries give equal jobs, except for `report`,
     which names its run."""
     configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
@@ -31,7 +31,7 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, Job]:
     jobs = {}
     for name, config in configs.items():
         row = STEPS[name]
-        job = Job(step=name, config=config)
+        job = StepJob(step=name, config=config)
         if row.cached:
             paths = files.get(name, {})
             job = job.model_copy(
@@ -186,7 +186,7 @@ def resolve(
         starts_from: reference of the dataset version that a run on this machine starts from; empty where it makes one.
 
     Returns:
-        Job strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
+        StepJob strings in the order of `STEPS`, and the reference of the dataset version that the run starts from
         (empty where it makes one).
     """
     known = resolved(recipe, inputs)
@@ -196,7 +196,7 @@ def resolve(
         dataset = begin_cluster_run(known, inputs, settings, run)
     if settings.store:
         fresh = settings.fresh or (run is not None and run.fresh)
-        given = {"encode": dataset or starts_from} if dataset or starts_from else {}
+        given = {makers("dataset")[-1]: dataset or starts_from} if dataset or starts_from else {}
         found = forecast(jobs, open_store(settings.store), given, fresh=fresh)
         origins = {name: found[name].origin(settings.run_id) for name in jobs}
         jobs = {name: job.model_copy(update={"origin": origins[name]}) for name, job in jobs.items()}

@@ -1,4 +1,4 @@
-"""The KFP face of `resolve`, the uncached first task of every pipeline."""
+"""The KFP component of `resolve`, the uncached first task of every pipeline."""
 
 from kfp import dsl
 
@@ -26,6 +26,7 @@ def resolve(
     dataset: str = "",
     budget_usd: float = 0.0,
     promote_when_green: bool = True,
+    fresh: bool = False,
     pipeline: str = "",
     images: str = "",
 ) -> outputs():
@@ -38,6 +39,7 @@ def resolve(
         dataset: dataset version to start from: a tag, `latest` or a reference.
         budget_usd: the most that the run may cost; 0 takes the recipe's.
         promote_when_green: whether a checkpoint that passes the gate becomes champion.
+        fresh: whether every step is computed anew though its result is known, on a cluster.
         pipeline: name of the pipeline, on a cluster.
         images: digests of the images as JSON, on a cluster.
 
@@ -53,6 +55,6 @@ def resolve(
 
     with task_errors("resolve"):
         inputs = RunInputs(overrides, source, budget_usd, promote_when_green)
-        run = ClusterInputs.read(pipeline, dataset, images)
+        run = ClusterInputs.read(pipeline, dataset, images, fresh)
         jobs = work(recipe, inputs, Settings(), run, dataset)
     return jobs if run else (*jobs[:-1], dataset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.kubeflow.client import Kubeflow
 from zoetrope.pipelines.kubeflow.runs import get_run
@@ -32,6 +32,6 @@ def retry(kubeflow: Kubeflow, run_id: str, store: Store) -> int:
             f"run {run_id} is {run.state}: there is nothing to retry",
             "wait for it, or start a new one with `zoetrope submit`; finished steps come from the cache",
         )
-    cleared = len(RunShelf(store, run_id).verdicts.clear_all())
+    cleared = len(RunFiles(store, run_id).verdicts.clear_all())
     kubeflow.call("runs", "run_service_retry_run", run_id=run_id)
     return cleared

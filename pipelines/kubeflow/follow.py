@@ -14,10 +14,10 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.kubeflow.client import Kubeflow
 from zoetrope.pipelines.kubeflow.runs import get_run
 from zoetrope.pipelines.kubeflow.views import RunView, StepView
-from zoetrope.pipelines.kubeflow.workflow import Surroundings
+from zoetrope.pipelines.kubeflow.workflow import RunSources
 
 INTERVAL_SECONDS = 3.0
-PATIENCE_SECONDS = 900.0  # an API server that is upgraded or moved comes back within that
+TIMEOUT_SECONDS = 900.0  # an API server that is upgraded or moved comes back within that
 _COLOURS = {"running": "cyan", "succeeded": "green", "cached": "green", "failed": "bold red", "cancelled": "yellow"}
 
 
@@ -84,7 +84,7 @@ def wait(
     kubeflow: Kubeflow,
     run_id: str,
     console: Console,
-    beside: Surroundings | None = None,
+    sources: RunSources | None = None,
 ) -> RunView:
     """Follows a run to its end.
 
@@ -94,7 +94,7 @@ def wait(
         kubeflow: the connection.
         run_id: the run.
         console: where its steps are shown.
-        beside: what knows more of the steps than KFP's API.
+        sources: what knows more of the steps than KFP's API.
 
     Raises:
         ZoetropeError: the server stays away, or it no longer lets us in.
@@ -107,10 +107,10 @@ def wait(
     try:
         while True:
             try:
-                run = get_run(kubeflow, run_id, beside)
+                run = get_run(kubeflow, run_id, sources)
                 answered = time.monotonic()
             except ZoetropeError as error:
-                if not _passing(error) or time.monotonic() - answered > PATIENCE_SECONDS:
+                if not _passing(error) or time.monotonic() - answered > TIMEOUT_SECONDS:
                     raise
                 time.sleep(INTERVAL_SECONDS)
                 continue

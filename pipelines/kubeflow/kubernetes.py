@@ -17,17 +17,19 @@ def has_kubeconfig() -> bool:
     return bool(given) or any(Path(path).is_file() for path in paths)
 
 
-def cluster(namespace: str, patience: float | None = None) -> Any:
+def cluster(namespace: str, retry_seconds: float | None = None) -> Any:
     """`zoetrope.infra.kubernetes.api.Cluster` of the kubeconfig; raises ZoetropeError where it cannot be used.
 
     Args:
         namespace: of the runs.
-        patience: seconds for which a server that does not answer is asked again.
+        retry_seconds: seconds for which a server that does not answer is asked again.
     """
     from zoetrope.infra.kubernetes.api import Cluster
-    from zoetrope.infra.kubernetes.transport import DEFAULT_PATIENCE
+    from zoetrope.infra.kubernetes.transport import DEFAULT_RETRY_SECONDS
 
-    return Cluster.connect(namespace=namespace, patience=DEFAULT_PATIENCE if patience is None else patience)
+    return Cluster.connect(
+        namespace=namespace, retry_seconds=DEFAULT_RETRY_SECONDS if retry_seconds is None else retry_seconds
+    )
 
 
 def api(namespace: str) -> Api | ZoetropeError:

@@ -94,7 +94,7 @@ def read_log(cluster: Any, log: PodLog, *, follow: bool = False) -> Iterator[str
         try:
             for line in cluster.log(log.pod, log.container, follow=follow, since=last):
                 time, _, text = line.decode("utf-8", "replace").partition(" ")
-                if time <= known:  # a log that is taken up again begins with the second that was the last
+                if time <= known:  # a log that is read on begins with the second that was the last
                     continue
                 last, again = time, 0
                 yield text

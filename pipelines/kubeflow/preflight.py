@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoetrope.infra.doctor import CHECKS, Ground, examine
+from zoetrope.infra.doctor import CHECKS, CheckContext, examine
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
-from zoetrope.infra.ledger.budget import money, most
+from zoetrope.infra.ledger.budget import maximum_cost, money
 from zoetrope.infra.prices import load_price_sheet
 from zoetrope.pipelines.definition.resolved import Resolved
 from zoetrope.pipelines.definition.step_table import PIPELINES
@@ -27,7 +27,7 @@ def preflight(
     """
     _check_budget(resolved, pipeline)
     there = has_kubeconfig()
-    ground = Ground(
+    context = CheckContext(
         namespace=settings.namespace,
         api=api(settings.namespace) if there else ZoetropeError("no kubeconfig", "set KUBECONFIG"),
         kubeflow=settings,
@@ -36,7 +36,7 @@ def preflight(
         service_account=service_account,
     )
     notes = [] if there else [f"the namespace {settings.namespace} (there is no kubeconfig)"]
-    for finding in examine(ground, before_submit=True):
+    for finding in examine(context, before_submit=True):
         if not there and CHECKS[finding.check].kubernetes:
             continue
         if finding.status == "problem":
@@ -51,7 +51,7 @@ def _check_budget(resolved: Resolved, pipeline: str) -> None:
     recipe = resolved.recipe
     sheet = load_price_sheet(recipe.prices)
     for step, place in resolved.placements.items():
-        if step in PIPELINES[pipeline] and (usd := most(place, sheet)) > recipe.budget_usd:
+        if step in PIPELINES[pipeline] and (usd := maximum_cost(place, sheet)) > recipe.budget_usd:
             raise ZoetropeError(
                 f"budget: {step} may cost up to {money(usd)} USD until its deadline, "
                 f"the budget is {money(recipe.budget_usd)} USD",

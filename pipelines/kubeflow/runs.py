@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.pipelines.kubeflow.client import Kubeflow, not_there
 from zoetrope.pipelines.kubeflow.tasks import TaskPlace, attempts, task_places
 from zoetrope.pipelines.kubeflow.views import ENDED, RunView, StepView, seconds_between
-from zoetrope.pipelines.kubeflow.workflow import Surroundings, step_views, workflow_nodes
+from zoetrope.pipelines.kubeflow.workflow import RunSources, step_views, workflow_nodes
 
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
 _FINAL = frozenset({"succeeded", "cached", "failed", "skipped", "cancelled"})
@@ -48,27 +48,27 @@ def _name_end(run: Any) -> None:
         run.state = "CANCELED"
 
 
-def get_run(kubeflow: Kubeflow, run_id: str, beside: Surroundings | None = None) -> RunView:
+def get_run(kubeflow: Kubeflow, run_id: str, sources: RunSources | None = None) -> RunView:
     """One run with its steps.
 
     Args:
         kubeflow: the connection.
         run_id: the run.
-        beside: what knows more of the steps than KFP's API, which loses sight of them when a run is long.
+        sources: what knows more of the steps than KFP's API, which loses sight of them when a run is long.
 
     Raises:
         ZoetropeError: there is no such run.
     """
-    beside = beside or Surroundings()
+    sources = sources or RunSources()
     run = read_run(kubeflow, run_id)
     _name_end(run)
     spec = run_spec(kubeflow, run)
     places = task_places(spec)
-    workflow = beside.workflow(run_id) or kubeflow.workflow(run_id) or {}
+    workflow = sources.workflow(run_id) or kubeflow.workflow(run_id) or {}
     if nodes := workflow_nodes(workflow):
         steps = step_views(places, nodes, str(run.state))
     else:
-        steps = _corrected(_steps(run, places), run, beside.shelf(run_id))
+        steps = _corrected(_steps(run, places), run, sources.run_files(run_id))
     return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(steps))
 
 
@@ -149,26 +149,26 @@ def _details(run: Any) -> list[Any]:
     return (run.run_details.task_details if run.run_details else None) or []
 
 
-def _corrected(steps: list[StepView], run: Any, shelf: RunShelf | None) -> list[StepView]:
+def _corrected(steps: list[StepView], run: Any, run_files: RunFiles | None) -> list[StepView]:
     """What KFP says, which may be old, with what the steps themselves left in the store."""
     done: set[str] = set()
-    if shelf is not None:
+    if run_files is not None:
         try:
-            done = set(shelf.steps())
+            done = set(run_files.steps())
         except ZoetropeError:
-            shelf = None
+            run_files = None
     # Tasks that go on although the run has ended: KFP lost sight of them, and may never have seen others.
     old = run.state in ENDED and any(_word(each.state) not in _FINAL for each in _details(run) if each.display_name)
     return [
-        step if step.state in _FINAL else _corrected_step(step, step.step in done, shelf, str(run.state), old=old)
+        step if step.state in _FINAL else _corrected_step(step, step.step in done, run_files, str(run.state), old=old)
         for step in steps
     ]
 
 
-def _corrected_step(step: StepView, done: bool, shelf: RunShelf | None, run_state: str, *, old: bool) -> StepView:
+def _corrected_step(step: StepView, done: bool, run_files: RunFiles | None, run_state: str, *, old: bool) -> StepView:
     if done or run_state == "SUCCEEDED":
         return replace(step, state="succeeded", seconds=None)
-    said = shelf.verdicts.get(step.step) if shelf is not None and run_state in ENDED else None
+    said = run_files.verdicts.get(step.step) if run_files is not None and run_state in ENDED else None
     if said is not None:
         return replace(step, state="failed", seconds=None, error=said.headline)
     return replace(step, state="unknown", seconds=None) if old else step

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.kubeflow.tasks import EXECUTOR, TaskPlace, plain
 from zoetrope.pipelines.kubeflow.views import ENDED, StepView, seconds_between
@@ -26,7 +26,7 @@ _BROKEN = ("Failed", "Error")
 
 
 @dataclass
-class Surroundings:
+class RunSources:
     """What can be asked beside KFP's API.
 
     Attributes:
@@ -39,12 +39,12 @@ class Surroundings:
     _answered: bool = False
 
     @classmethod
-    def find(cls, namespace: str, store: Store | None) -> Surroundings:
+    def find(cls, namespace: str, store: Store | None) -> RunSources:
         """By the kubeconfig, where there is one."""
         from zoetrope.pipelines.kubeflow.kubernetes import cluster, has_kubeconfig
 
         try:
-            return cls(cluster(namespace, patience=0.0) if has_kubeconfig() else None, store)
+            return cls(cluster(namespace, retry_seconds=0.0) if has_kubeconfig() else None, store)
         except ZoetropeError:
             return cls(None, store)
 
@@ -59,9 +59,9 @@ class Surroundings:
         self._answered = True
         return found[0] if found else None
 
-    def shelf(self, run_id: str) -> RunShelf | None:
+    def run_files(self, run_id: str) -> RunFiles | None:
         """The run's place in the store."""
-        return RunShelf(self.store, run_id) if self.store is not None else None
+        return RunFiles(self.store, run_id) if self.store is not None else None
 
 
 def workflow_nodes(workflow: Mapping[str, Any]) -> list[Node]:

@@ -21,12 +21,12 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store.local import disk_full
 from zoetrope.pipelines.local.follower import Follower
-from zoetrope.pipelines.local.plan import Plan, StatePaths
+from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths
 
 EXIT_STEP_FAILED = 70  # EX_SOFTWARE: the failure itself lies in failure.json
 
 
-def run_pipeline(plan: Plan, paths: StatePaths) -> None:
+def run_pipeline(plan: LocalRunPlan, paths: StatePaths) -> None:
     """Runs the pipeline through kfp.local; raises RuntimeError when a task fails."""
     from kfp import local
 
@@ -52,7 +52,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     path = Path(sys.argv[1]).resolve()
-    plan = Plan.load(path)
+    plan = LocalRunPlan.load(path)
     paths = StatePaths(path.parent.parent.parent)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     follower = Follower(plan, paths, Settings())

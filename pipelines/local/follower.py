@@ -26,7 +26,7 @@ from zoetrope.infra.tracking.steps import log_step
 from zoetrope.pipelines.definition.resolve import report_steps
 from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.local.events import EventReader
-from zoetrope.pipelines.local.plan import Plan, StatePaths
+from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths
 
 if TYPE_CHECKING:
     from zoetrope.infra.tracking import Tracker
@@ -44,7 +44,7 @@ class Follower:
         settings: of the run.
     """
 
-    def __init__(self, plan: Plan, paths: StatePaths, settings: Settings) -> None:
+    def __init__(self, plan: LocalRunPlan, paths: StatePaths, settings: Settings) -> None:
         self.plan, self.paths, self.settings = plan, paths, settings
         self.directory = paths.run(plan.run_id)
         self.store = open_store(settings.store)

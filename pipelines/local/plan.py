@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class StatePaths:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LocalRunPlan:
     """One pipeline run.
 
     Attributes:
@@ -58,7 +58,6 @@ class Plan:
         arguments: of the KFP pipeline.
         command: what the user typed.
         started: ISO time, UTC.
-        settings: environment of every process of the run.
     """
 
     run_id: str
@@ -69,7 +68,6 @@ class Plan:
     arguments: dict[str, str]
     command: str
     started: str
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: Path) -> Path:
         """Writes `plan.json`."""
@@ -79,7 +77,7 @@ class Plan:
         return path
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: Path) -> LocalRunPlan:
         """Reads `plan.json`."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 

@@ -20,7 +20,7 @@ from zoetrope.infra.processes import RunLock, end_group, end_survivors, mark_env
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store.local import RUN_BYTES, disk_full
 from zoetrope.pipelines.local.events import EventReader
-from zoetrope.pipelines.local.plan import Plan, StatePaths, new_run_id, run_settings
+from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths, new_run_id, run_settings
 from zoetrope.pipelines.local.progress import Progress
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
@@ -65,7 +65,7 @@ def run(
         directory = paths.run(run_id)
         resources = {name: value.model_dump(mode="json") for name, value in recipe.resources.items()}
         settings = run_settings(paths, run_id, resources, recipe.prices).model_copy(update={"fresh": fresh})
-        plan = Plan(
+        plan = LocalRunPlan(
             run_id=run_id,
             pipeline=pipeline,
             recipe=recipe_name,
@@ -129,7 +129,7 @@ def _end(driver: subprocess.Popen[bytes], token: str) -> None:
 
 
 def failure(directory: Path, code: int) -> ZoetropeError:
-    """What went wrong, in the words of the step that failed."""
+    """The error message of the step that failed."""
     log = directory / "log.txt"
     if shutil.disk_usage(directory).free < FULL_BYTES:  # then nobody could write down what went wrong
         return disk_full(directory)

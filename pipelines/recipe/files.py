@@ -79,7 +79,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], str]]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ZoetropeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}", "mend the line") from error
+        raise ZoetropeError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}", "fix the line") from error
     if not isinstance(values, dict):
         raise ZoetropeError(
             f"{path}: a recipe is a mapping of keys to values", "start from `zoetrope config show nano`"

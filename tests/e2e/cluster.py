@@ -24,7 +24,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.infra.kubernetes import Cluster
 from zoetrope.infra.references import Reference, digest_bytes
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.store import get_bytes, get_json, open_store
 from zoetrope.pipelines.kubeflow.client import Kubeflow
 
@@ -46,7 +46,7 @@ def kubectl(*arguments: str, check: bool = True) -> str:
 @cache
 def connected() -> Cluster:
     """The API, without a process for each look."""
-    return Cluster.connect(NAMESPACE, patience=5.0)
+    return Cluster.connect(NAMESPACE, retry_seconds=5.0)
 
 
 def items(kind: str, labels: str) -> list[dict[str, Any]]:
@@ -166,7 +166,7 @@ class Run:
         self.run_id = submit(overrides, lock) if checked else submit_unchecked(overrides, lock)
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
-        self.shelf = RunShelf(open_store(os.environ["ZOETROPE_STORE"]), self.run_id)
+        self.run_files = RunFiles(open_store(os.environ["ZOETROPE_STORE"]), self.run_id)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -246,17 +246,17 @@ class Run:
 
     def final_loss(self, step: str = "stage_1") -> float:
         """Of a finished stage."""
-        record = get_json(self.shelf.store, self.shelf.steps()[step]["record"])
+        record = get_json(self.run_files.store, self.run_files.steps()[step]["record"])
         return float(record["metrics"]["final_loss"])
 
     def resumed_at(self, step: str = "stage_1") -> float:
         """Step at which the stage went on."""
-        record = get_json(self.shelf.store, self.shelf.steps()[step]["record"])
+        record = get_json(self.run_files.store, self.run_files.steps()[step]["record"])
         return float(record["metrics"]["resumed_at_step"])
 
     def verdict(self, step: str) -> ZoetropeError | None:
         """What the step left for its retries."""
-        return self.shelf.verdicts.get(step)
+        return self.run_files.verdicts.get(step)
 
 
 def conditions(job: dict[str, Any]) -> set[str]:
@@ -275,7 +275,7 @@ class Finished:
 
     def __init__(self, run_id: str, exit_code: int = 0, seconds: float = 0.0) -> None:
         self.run_id, self.exit_code, self.seconds = run_id, exit_code, seconds
-        self.shelf = RunShelf(open_store(os.environ["ZOETROPE_STORE"]), run_id)
+        self.run_files = RunFiles(open_store(os.environ["ZOETROPE_STORE"]), run_id)
 
     def states(self) -> dict[str, str]:
         """Step -> state, as `runs show` says."""
@@ -284,11 +284,11 @@ class Finished:
 
     def product(self, step: str) -> dict[str, Any]:
         """What a step made."""
-        return dict(get_json(self.shelf.store, self.shelf.steps()[step]["product"]))
+        return dict(get_json(self.run_files.store, self.run_files.steps()[step]["product"]))
 
     def made_by(self, step: str) -> str:
         """The run in which a step was executed, which is another one where the cache answered."""
-        return str(get_json(self.shelf.store, self.shelf.steps()[step]["record"])["run_id"])
+        return str(get_json(self.run_files.store, self.run_files.steps()[step]["record"])["run_id"])
 
 
 def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = IMAGES) -> Finished:

@@ -40,7 +40,7 @@ def keep(name: str, results: Results, kind: str = "") -> None:
 
 
 def put_aside(name: str) -> None:
-    """Repetitions with something wrong are done again; the table goes on telling of them."""
+    """Repetitions with something wrong are done again; the table goes on listing them."""
     known = load(name)
     if bad := [each for each in known if each["wrong"]]:
         keep(name, [*load(name, ".before"), *bad], ".before")

@@ -10,7 +10,7 @@ from typing import Any
 from tests.e2e.cluster import ENDED, Run
 from zoetrope.infra.ledger.budget import open_reservations
 from zoetrope.infra.ledger.collect import collect
-from zoetrope.infra.ledger.pods import read_pods
+from zoetrope.infra.ledger.pod_ledger import read_pods
 
 ORPHAN_SECONDS = 150.0
 LEDGER_SECONDS = 200.0
@@ -56,7 +56,7 @@ def orphans(run: Run) -> list[str]:
 def lost(run: Run) -> list[str]:
     """Pods that were seen and are not in the ledger or have no end there, and reservations that were not settled."""
     # The reaper passes every minute.
-    return last(lambda: missing(run.shelf.store, run.run_id, run.pods), LEDGER_SECONDS, 5)
+    return last(lambda: missing(run.run_files.store, run.run_id, run.pods), LEDGER_SECONDS, 5)
 
 
 def missing(store: Any, run_id: str, pods: Mapping[str, Json]) -> list[str]:

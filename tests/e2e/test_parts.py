@@ -32,7 +32,7 @@ def test_a_dataset_version_of_a_run_is_resolved_by_the_next(record_property: Not
     run_id = json.loads(zoetrope("submit", e2e.RECIPE, *given).stdout)["run"]
     record_property("run", run_id)
     try:
-        plan = e2e.wait("the run is resolved", Finished(run_id).shelf.plan, 240)
+        plan = e2e.wait("the run is resolved", Finished(run_id).run_files.plan, 240)
         record_property("dataset", plan.dataset)
         assert (plan.dataset["tag"], plan.dataset["digest"]) == (known["tag"], known["digest"])
         assert plan.dataset["revision"].startswith(known["revision"])
@@ -179,5 +179,5 @@ def test_a_launcher_is_small_and_ends_soon_after_its_job(record_property: Note) 
     record_property("launcher's memory, MB", [round(each / 1e6) for each in memory])
     assert after
     assert max(after.values()) <= AFTER_SECONDS
-    assert memory, "the kubelet told no figures"
+    assert memory, "the kubelet gave no figures"
     assert max(memory) <= LAUNCHER_BYTES

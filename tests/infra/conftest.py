@@ -65,7 +65,7 @@ class ApiServer:
             self._cuts += 1
             self._changed.notify_all()
 
-    def client(self, patience=20.0, namespace="test"):
+    def client(self, retry_seconds=20.0, namespace="test"):
         from kubernetes import client
 
         from zoetrope.infra.kubernetes import Cluster
@@ -73,8 +73,8 @@ class ApiServer:
         configuration = client.Configuration()
         configuration.host = f"http://127.0.0.1:{self.port}"
         configuration.retries = False
-        cluster = Cluster(client.ApiClient(configuration), namespace, patience)
-        cluster.patience.longest_wait = 0.02
+        cluster = Cluster(client.ApiClient(configuration), namespace, retry_seconds)
+        cluster.retry_policy.longest_wait = 0.02
         return cluster
 
     def kubeconfig(self, path):

@@ -7,9 +7,9 @@ import yaml
 
 ACTIONS = yaml.safe_load((Path(__file__).parent / "actions.yaml").read_text())
 CASES = [
-    (account, verdict, action)
-    for account, verdicts in ACTIONS.items()
-    for verdict, actions in verdicts.items()
+    (account, expected, action)
+    for account, expectations in ACTIONS.items()
+    for expected, actions in expectations.items()
     for action in actions
 ]
 
@@ -34,9 +34,9 @@ def may(installation, account, action):
     return False
 
 
-@pytest.mark.parametrize(("account", "verdict", "action"), CASES)
-def test_an_account_may_do_this_and_not_that(dev, account, verdict, action):
-    assert may(dev, account, action) == (verdict == "allowed")
+@pytest.mark.parametrize(("account", "expected", "action"), CASES)
+def test_an_account_may_do_this_and_not_that(dev, account, expected, action):
+    assert may(dev, account, action) == (expected == "allowed")
 
 
 def test_the_list_is_long_enough():

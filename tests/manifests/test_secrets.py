@@ -26,7 +26,7 @@ def findings(text):
 
 
 def _literals(node):
-    """Secrets as objects, and variables of a telling name that carry a value instead of a reference."""
+    """Secrets as objects, and variables whose name says secret that carry a value instead of a reference."""
     if isinstance(node, dict):
         if node.get("kind") == "Secret" and ("data" in node or "stringData" in node):
             yield "Secret"

@@ -19,9 +19,9 @@ from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerC
 from zoetrope.model.training.diffusion import FlowObjective, drop_text, train_diffusion
 from zoetrope.model.training.loop import Resume
 from zoetrope.model.training.optimizer import learning_rate
-from zoetrope.model.training.workers import Workers, batch_indices, generator_for
+from zoetrope.model.training.process_group import ProcessGroup, batch_indices, generator_for
 
-ALONE = Workers()
+ALONE = ProcessGroup()
 MMDIT = MMDiTConfig(
     in_channels=8, vec_in_dim=4, context_in_dim=4, hidden_size=24, num_heads=2, depth=1, depth_single_blocks=1,
     axes_dim=(4, 4, 4), mlp_ratio=2,
@@ -43,7 +43,7 @@ class Recorder:
 
 
 class Latents:
-    """Six samples whose latents are all of one of two kinds, told apart by the text."""
+    """Six samples whose latents are all of one of two kinds, distinguished by the text."""
 
     null_t5, null_clip = torch.zeros(1, 4), torch.zeros(4)
 
@@ -144,7 +144,7 @@ class ReferencedLatents(Latents):
 
 
 def objective(data, stage, rank=0, world=1):
-    return FlowObjective(MMDIT, data, stage, FlowConfig(), Workers(rank, world))
+    return FlowObjective(MMDIT, data, stage, FlowConfig(), ProcessGroup(rank, world))
 
 
 @pytest.mark.parametrize(("kind", "given"), [("i2v_head", 1), ("v2v_head", 2), ("i2v_loop", 2), ("t2v", 0)])
@@ -230,7 +230,7 @@ def test_every_sample_once_an_epoch_whatever_the_number_of_workers(world):
         index
         for step in range(6)
         for rank in range(world)
-        for index in batch_indices(12, 4, step, 0, Workers(rank, world))
+        for index in batch_indices(12, 4, step, 0, ProcessGroup(rank, world))
     ]
     assert Counter(seen) == dict.fromkeys(range(12), 2)
     assert sorted(seen[:4]) == sorted(batch_indices(12, 4, 0, 0, ALONE))
@@ -239,7 +239,7 @@ def test_every_sample_once_an_epoch_whatever_the_number_of_workers(world):
 
 def test_a_batch_divides_among_workers():
     with pytest.raises(ValueError, match="batch_size 5 does not divide among 2 workers"):
-        batch_indices(12, 5, 0, 0, Workers(0, 2))
+        batch_indices(12, 5, 0, 0, ProcessGroup(0, 2))
 
 
 def test_random_numbers_differ_by_seed_step_and_rank():

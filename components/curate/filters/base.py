@@ -1,4 +1,4 @@
-"""What every filter has: scores from the decode pass, and a verdict from the stored scores."""
+"""What every filter has: scores from the decode pass, and a decision from the stored scores."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from zoetrope.components.evaluate.metric import Metric, MetricInputs, MetricResu
 
 
 def _measure(inputs: MetricInputs) -> MetricResult:
-    seen = [verdict.color for verdict in inputs.verdicts]
+    seen = [judgement.color for judgement in inputs.judgements]
     return attribute_result(inputs, "color", "color_accuracy", seen, inputs.colors)
 
 

@@ -6,7 +6,7 @@ from zoetrope.components.evaluate.metric import Metric, MetricInputs, MetricResu
 
 
 def _measure(inputs: MetricInputs) -> MetricResult:
-    seen = [verdict.direction for verdict in inputs.verdicts]
+    seen = [judgement.direction for judgement in inputs.judgements]
     return attribute_result(inputs, "direction", "direction_accuracy", seen, inputs.directions)
 
 

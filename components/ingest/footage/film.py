@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from zoetrope.components.ingest.footage.paint import Image
-from zoetrope.model.video import steady_x264
+from zoetrope.model.video import reproducible_x264
 
 # superfast is the fastest preset whose output is not Constrained Baseline, a profile that the raw gates reject.
 _OPTIONS = {"preset": "superfast", "crf": "20", "x264-params": "keyint=48:scenecut=0:bframes=0"}
@@ -69,7 +69,7 @@ def write_film(
     with av.open(str(path), "w", format="mp4", options=movflags) as container:
         container.metadata["title"] = path.stem
         options = QUALITIES[quality]
-        parameters = ":".join(part for part in (options["x264-params"], steady_x264()) if part)
+        parameters = ":".join(part for part in (options["x264-params"], reproducible_x264()) if part)
         stream = container.add_stream(
             "libx264", rate=fps, options={**options, "x264-params": parameters, "threads": "1"}
         )

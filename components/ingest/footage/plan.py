@@ -80,7 +80,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FootagePlan:
     """Everything that will be rendered."""
 
     films: tuple[Film, ...]
@@ -125,7 +125,7 @@ def held_out_prompts(config: FootageConfig) -> list[dict[str, object]]:
     return prompts
 
 
-def plan_footage(config: FootageConfig) -> Plan:
+def plan_footage(config: FootageConfig) -> FootagePlan:
     """Lays out all films; depends on the configuration alone."""
     rng = np.random.default_rng([config.seed, 1])
     held_out = held_out_pairs(config)
@@ -151,7 +151,7 @@ def plan_footage(config: FootageConfig) -> Plan:
         originals = sorted(rng.choice(whole, count, replace=False).tolist()) if count else []
         # Sorted by name a copy stands behind its original, which is thus the one that is kept.
         copies += [Copy(name.replace(".mp4", f"_{defect}.mp4"), name, defect) for name in originals]
-    return Plan(tuple(films), tuple(copies), held_out)
+    return FootagePlan(tuple(films), tuple(copies), held_out)
 
 
 def _combinations(

@@ -1,1 +1,1 @@
-"""A TorchX app as a Kubeflow TrainJob: the scheduler `trainjob`, and the contract of a step that launches one."""
+"""A TorchX app as a Kubeflow TrainJob: the scheduler `trainjob`, and the runner that launches one for a step."""

@@ -1,4 +1,4 @@
-"""Why a job failed, and whether the same job may succeed when it is made anew."""
+"""Why a job failed, and whether the same job may succeed when it is recreated."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.infra.kubernetes.jobs import holds
-from zoetrope.infra.launch import tails
+from zoetrope.infra.kubernetes.jobs import true_condition
+from zoetrope.infra.launch import log_excerpt
 from zoetrope.infra.launch.trainjob.pods import History, Record, phase, terminated
 
 SIGKILLED, TERMINATED = 137, 143
@@ -72,16 +72,18 @@ class Failure(StrictModel):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same job may succeed when it is made anew."""
+        """Whether the same job may succeed when it is recreated."""
         return self.kind in RETRYABLE
 
     def refined(self, log: Sequence[str]) -> Failure:
         """The failure, seen with the end of the pod's log: torchrun ends with 1 whatever its workers end with."""
-        code = tails.worker_exit_code(log) if self.kind is Kind.USER_ERROR and self.exit_code == 1 else None
+        code = log_excerpt.worker_exit_code(log) if self.kind is Kind.USER_ERROR and self.exit_code == 1 else None
         if code is None:
             return self
         if code == -9:
-            return self._as(Kind.OUT_OF_MEMORY, "a process was killed (SIGKILL), mostly for want of memory", code)
+            return self._as(
+                Kind.OUT_OF_MEMORY, "a process was killed (SIGKILL), most likely because it ran out of memory", code
+            )
         if code == -15:
             return self._as(Kind.LOST_NODE, "its processes were ended by SIGTERM", code)
         if code == EXIT_RETRYABLE:
@@ -96,12 +98,12 @@ class Failure(StrictModel):
             log: the end of the pod's log.
         """
         headline = f"TrainJob {job}: {self.kind}: {self.message}"
-        shown = tails.telling_lines(log)
+        shown = log_excerpt.relevant_lines(log)
         if self.kind is Kind.USER_ERROR:
-            return ZoetropeError(headline + tails.cause(shown), tails.quoted(shown))
+            return ZoetropeError(headline + log_excerpt.cause(shown), log_excerpt.quoted(shown))
         hint = _HINTS[self.kind]
         if self.pod and shown:
-            hint += "\n  -> " + tails.quoted(shown)
+            hint += "\n  -> " + log_excerpt.quoted(shown)
         return ZoetropeError(headline, hint, retryable=self.retryable)
 
     def _as(self, kind: Kind, message: str, code: int) -> Failure:
@@ -114,7 +116,7 @@ def classify(job: Mapping[str, Any], history: History) -> Failure:
     When one pod goes, its peers fail too, and Kubernetes ends the rest: so what happened from outside counts before
     what programs ended with, and a pod that was deleted after another had failed says nothing.
     """
-    ended = holds(job, "Failed") or {}
+    ended = true_condition(job, "Failed") or {}
     reason, message = str(ended.get("reason", "")), str(ended.get("message", ""))
     if reason == "DeadlineExceeded":
         limit = job["spec"].get("activeDeadlineSeconds")
@@ -148,7 +150,7 @@ def _disrupted(record: Record, records: Sequence[Record]) -> Failure | None:
     reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
     if reason == "Evicted" and "exceed" in message:
         return Failure(kind=Kind.OUT_OF_DISK, message=f"{_name(record)}: {message}", pod=_name(record))
-    target = holds(record.pod, "DisruptionTarget")
+    target = true_condition(record.pod, "DisruptionTarget")
     why = f"{_name(record)}: {(target or {}).get('message') or message or reason}"
     if (target and target.get("reason") == "PreemptionByScheduler") or reason in {"Preempting", "Preempted"}:
         return Failure(kind=Kind.PREEMPTED, message=why, pod=_name(record))
@@ -170,12 +172,12 @@ def _deleted_from_outside(record: Record, records: Sequence[Record]) -> Failure 
 def _by_exit_code(records: Sequence[Record]) -> Failure | None:
     own = [record for record in records if record.failed and not (record.deleted and record.deleted <= record.failed)]
     # The first to fail, in whole seconds; within one second, the one that says most.
-    first = min(own, key=lambda record: (_finished(record), not _telling(record), record.failed), default=None)
+    first = min(own, key=lambda record: (_finished(record), not _is_specific(record), record.failed), default=None)
     if first is None:
         return None
     name, code = _name(first), _code(first)
     if code == SIGKILLED:
-        message = f"{name} was killed (exit status {code}), mostly for want of memory"
+        message = f"{name} was killed (exit status {code}), most likely because it ran out of memory"
         return Failure(kind=Kind.OUT_OF_MEMORY, message=message, pod=name, exit_code=code)
     if code == TERMINATED:
         return Failure(kind=Kind.LOST_NODE, message=f"{name} was ended by SIGTERM", pod=name, exit_code=code)
@@ -191,5 +193,5 @@ def _code(record: Record) -> int:
     return int((terminated(record.pod) or {}).get("exitCode", -1))
 
 
-def _telling(record: Record) -> bool:
+def _is_specific(record: Record) -> bool:
     return _code(record) not in (1, -1)

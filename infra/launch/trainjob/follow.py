@@ -62,9 +62,9 @@ def follow(
     state: JobState,
     *,
     workflow: str = "",
-    say: Callable[[str], None],
-    write: Callable[[str], None],
-    held: Callable[[], bool] = lambda: True,
+    on_status: Callable[[str], None],
+    on_log_line: Callable[[str], None],
+    on_scheduled: Callable[[], bool] = lambda: True,
 ) -> Ending:
     """Waits for the end of a job.
 
@@ -72,9 +72,10 @@ def follow(
         cluster: where it runs.
         state: the job as it is now.
         workflow: name of the Argo Workflow that the job works for; empty for none.
-        say: takes one line whenever something changes.
-        write: takes the lines of node 0's log.
-        held: is called when more of the job's pods have got their node, and again until it says yes; must not block.
+        on_status: called with one line whenever something changes.
+        on_log_line: called with each line of node 0's log.
+        on_scheduled: called when more of the job's pods have been given a node, and again until it returns True; must
+            not block.
 
     Raises:
         CancelledError: the Workflow was terminated or is gone.
@@ -82,9 +83,9 @@ def follow(
     """
     name = str(state.job["metadata"]["name"])
     with _watching(cluster, name, workflow) as (news, stop):
-        log = NodeLog(cluster, write, stop)
+        log = NodeLog(cluster, on_log_line, stop)
         try:
-            return _wait(cluster, state, news, log, say, held)
+            return _wait(cluster, state, news, log, on_status, on_scheduled)
         finally:
             # A thread that still writes while Python shuts down would abort the process.
             stop.set()
@@ -96,15 +97,15 @@ def _wait(
     state: JobState,
     news: queue.SimpleQueue[Any],
     log: NodeLog,
-    say: Callable[[str], None],
-    held: Callable[[], bool],
+    on_status: Callable[[str], None],
+    on_scheduled: Callable[[], bool],
 ) -> Ending:
     asked, known = 0.0, 0
     while True:
         _take(news, state, log)
         now = time.time()
         placed = sum(has_node(pod) for pod in state.history.pods)
-        if placed > known and held():
+        if placed > known and on_scheduled():
             known = placed
         if state.deleted and not state.over:
             return Ending(state, Failure(kind=Kind.DELETED, message="deleted from outside"), [])
@@ -114,7 +115,7 @@ def _wait(
             for pod in state.history.present:
                 log.see(pod)
             log.finish(LOG_END_SECONDS)
-            say("complete" if state.complete else "failed")
+            on_status("complete" if state.complete else "failed")
             return Ending(state, None, []) if state.complete else explained(cluster, state, list(log.tail))
         if state.waiting_for_start() and now - asked >= EVENTS_SECONDS and now - state.created >= EVENTS_SECONDS:
             state.see_warnings(_events(cluster, state))
@@ -122,7 +123,7 @@ def _wait(
         if failure := state.stuck(now):
             return Ending(state, failure, [])
         if text := state.news(now):
-            say(text)
+            on_status(text)
 
 
 def _take(news: queue.SimpleQueue[Any], state: JobState, log: NodeLog) -> None:
@@ -191,7 +192,7 @@ def _events(cluster: Cluster, state: JobState) -> list[dict[str, Any]]:
 
 
 def waits_for(cluster: Cluster, job: Mapping[str, Any], pods: Iterable[Pod]) -> str:
-    """Why pods of a job do not start, in the words of Kubernetes; empty where they do, or nobody says why."""
+    """Why pods of a job do not start, as Kubernetes reports it; empty where they do, or nobody says why."""
     state = JobState(job, schedule_timeout=0.0, history=History.of(pods))
     if state.waiting_for_start():
         with suppress(ZoetropeError):  # who may read jobs and pods, but no events, hears less

@@ -18,8 +18,8 @@ from zoetrope.infra.launch.trainjob.state import belongs
 
 log = logging.getLogger(__name__)
 KEPT_LINES = 400
-AGAIN_SECONDS = 1.0
-LOOK_SECONDS = 2.0
+RECONNECT_SECONDS = 1.0
+POLL_SECONDS = 2.0
 # Two streams of a container are written side by side, so their lines' times are not quite in order.
 DISORDER = timedelta(seconds=2)
 
@@ -122,7 +122,7 @@ class NodeLog:
             if uid not in self._ended and self._is_over(uid, name):
                 self._ended.add(uid)
             elif uid not in self._ended:
-                self._stop.wait(AGAIN_SECONDS)
+                self._stop.wait(RECONNECT_SECONDS)
 
     def _read(self, name: str, position: LogPosition, *, follow: bool) -> bool:
         """Writes what is new; False where the connection broke."""
@@ -133,7 +133,7 @@ class NodeLog:
                 self.tail.append(line)
                 self._write(line)
         except StreamBrokenError:
-            self._stop.wait(AGAIN_SECONDS)
+            self._stop.wait(RECONNECT_SECONDS)
             return False
         return True
 
@@ -187,7 +187,7 @@ def replica_lines(
             try:
                 yield from node_log(cluster, pod["metadata"]["name"], position, follow=follow and not ended, stop=stop)
             except StreamBrokenError:
-                stop.wait(LOOK_SECONDS)
+                stop.wait(POLL_SECONDS)
                 continue
             if ended:
                 done.add(uid)
@@ -195,7 +195,7 @@ def replica_lines(
                 continue
         if over or not follow:
             return
-        stop.wait(LOOK_SECONDS)
+        stop.wait(POLL_SECONDS)
 
 
 def _pod(cluster: Cluster, found: dict[str, object], job: str, number: int) -> Pod | None:

@@ -28,7 +28,6 @@ RESERVED_ENVIRONMENT = frozenset(
 """Trainer sets them and refuses a job that brings its own."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
@@ -73,8 +72,3 @@ def check_environment(names: set[str]) -> None:
         )
     if wrong := sorted(name for name in names if not _VARIABLE.fullmatch(name)):
         raise ZoetropeError(f"environment of the job: {wrong[0]!r} is no name of a variable", "rename it")
-
-
-def is_label_value(text: str) -> bool:
-    """Whether Kubernetes takes `text` as the value of a label."""
-    return len(text) <= LONGEST_LABEL and _LABEL.fullmatch(text) is not None

@@ -31,7 +31,7 @@ def index(pod: Pod) -> int:
 
 
 def restart(pod: Pod) -> int:
-    """How often the job was started anew before this pod was made."""
+    """How often the job was restarted before this pod was made."""
     return int((pod["metadata"].get("labels") or {}).get(names.RESTART) or 0)
 
 
@@ -70,39 +70,39 @@ def failed(pod: Pod) -> bool:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class StartProblem:
     """Why a pod does not start.
 
     Attributes:
         kind: `unschedulable`, `image` or `start`.
-        message: in Kubernetes' words.
+        message: as Kubernetes reports it.
         since: when it began, as far as the pod says so.
-        hopeless: whether waiting cannot help.
+        permanent: whether waiting cannot help.
     """
 
     kind: str
     message: str
     since: float | None = None
-    hopeless: bool = False
+    permanent: bool = False
 
 
-def trouble(pod: Pod) -> Trouble | None:
+def start_problem(pod: Pod) -> StartProblem | None:
     """Why the pod does not start; None where nothing is wrong (yet)."""
     if phase(pod) != "Pending":
         return None
     scheduled = condition(pod, "PodScheduled")
     since = seconds(scheduled.get("lastTransitionTime")) if scheduled else None
     if scheduled and scheduled["status"] == "False" and scheduled.get("reason") == "Unschedulable":
-        return Trouble("unschedulable", str(scheduled.get("message") or "Unschedulable"), since)
+        return StartProblem("unschedulable", str(scheduled.get("message") or "Unschedulable"), since)
     status = pod.get("status") or {}
     for entry in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         waiting = (entry.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         message = f"{reason}: {waiting.get('message') or entry.get('image', '')}"
         if reason in _IMAGE:
-            return Trouble("image", message, since, hopeless=reason == "InvalidImageName")
+            return StartProblem("image", message, since, permanent=reason == "InvalidImageName")
         if reason in _NO_START:
-            return Trouble("start", message, since)
+            return StartProblem("start", message, since)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a step promises about its job: never doubled, never left behind, taken up again by whoever comes next."""
+"""Runs one job for a step: never two at a time, none left behind, a running one is adopted."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from zoetrope.infra.launch.trainjob.state import JobState, belongs
 log = logging.getLogger(__name__)
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 GONE_SECONDS = 180.0
-GONE_LOOK_SECONDS = 1.0
+GONE_POLL_SECONDS = 1.0
 # Between Terminate and the signal that ends this process lie 6 to 8 seconds, in which the job has to be deleted.
-LAST_WORDS_SECONDS = 2.0
+FINAL_RECORD_SECONDS = 2.0
 
-OnEnd = Callable[[dict[str, Any], list[dict[str, Any]]], None]
+OnFinished = Callable[[dict[str, Any], list[dict[str, Any]]], None]
 MakeBody = Callable[[int, dict[str, Any] | None], dict[str, Any]]
 
 
@@ -49,26 +49,26 @@ class JobReport:
 
 
 @dataclass
-class Contract:
+class JobRunner:
     """One job of one step.
 
     Attributes:
         cluster: where it runs.
         name: of the TrainJob.
-        labels: of the job, by which its own are told from others'.
+        labels: of the job, by which its own are distinguished from others'.
         digest: identifies what the job computes.
         make_body: (attempt, owner reference) -> TrainJob.
         has_result: whether what a completed job computes is in the store.
-        say: takes one line whenever something changes.
-        write: takes the lines of the job's log.
+        on_status: called with one line whenever something changes.
+        on_log_line: called with each line of the job's log.
         first_attempt: the number of an attempt while the cluster knows no job of this name.
         reserve: is called with the number of an attempt before it is made, and may refuse it.
         workflow: name of the Argo Workflow that the step belongs to; empty for none.
-        afresh: whether a job that has failed is made anew whatever it failed of, since a person asked for it.
+        force_new: whether a job that has failed is replaced whatever the reason, since a person asked for a retry.
         schedule_timeout: seconds that the job's pods may fail to start.
-        max_restarts: how often the job is made anew after failures that pass.
-        on_end: is given the job and all its pods whenever it ended, before it is deleted.
-        on_pods: is called whenever more of its pods have got their node, in a thread of its own.
+        max_restarts: how often the job is recreated after failures that pass.
+        on_finished: called with the job and all its pods when it has ended, before it is deleted.
+        on_scheduled: called whenever more of its pods have been given a node, in a thread of its own.
     """
 
     cluster: Cluster
@@ -77,29 +77,29 @@ class Contract:
     digest: str
     make_body: MakeBody
     has_result: Callable[[], bool]
-    say: Callable[[str], None]
-    write: Callable[[str], None]
+    on_status: Callable[[str], None]
+    on_log_line: Callable[[str], None]
     first_attempt: Callable[[], int] = lambda: 1
     reserve: Callable[[int], None] = lambda attempt: None
     workflow: str = ""
-    afresh: bool = False
+    force_new: bool = False
     schedule_timeout: float = 1800.0
     max_restarts: int = 3
-    on_end: OnEnd | None = None
-    on_pods: Callable[[], object] | None = None
+    on_finished: OnFinished | None = None
+    on_scheduled: Callable[[], object] | None = None
     _noting: threading.Thread | None = None
 
-    def fulfil(self) -> JobReport:
-        """Makes the job, or takes up the one that is there, and follows it to its end.
+    def run(self) -> JobReport:
+        """Creates the job, or adopts the one that is there, and follows it to its end.
 
         Raises:
-            ZoetropeError: it failed for good, cannot start, or its name is another's.
+            ZoetropeError: it failed permanently, cannot start, or its name is another's.
             SystemExit: (143) the run was terminated; the job is deleted.
         """
         state: JobState | None = None
         try:
             owner = self._owner()
-            job = self._take_up(owner) or self._make(self.first_attempt(), 0, owner)
+            job = self._adopt(owner) or self._make(self.first_attempt(), 0, owner)
             while True:
                 state = JobState(job, self.schedule_timeout)
                 ending = self._ending(state)
@@ -112,7 +112,7 @@ class Contract:
                 job = self._again(state, ending, owner)
         except CancelledError:
             self._cancel(state)
-            self.say("stopped, because the run was terminated")
+            self.on_status("stopped, because the run was terminated")
             raise SystemExit(EXIT_TERMINATED) from None
 
     def _owner(self) -> dict[str, Any] | None:
@@ -131,37 +131,45 @@ class Contract:
         try:
             made = self.cluster.create("trainjobs", body)
         except AlreadyExistsError:
-            return self._take_up(owner) or self._make(attempt, restarts, owner)
-        self.say(f"made (attempt {attempt})")
+            return self._adopt(owner) or self._make(attempt, restarts, owner)
+        self.on_status(f"created (attempt {attempt})")
         return made
 
-    def _take_up(self, owner: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The job of this name if it does what the step wants; None where there is none."""
+    def _adopt(self, owner: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The job of this name if it does what the step wants; None where there is none.
+
+        A launcher may be killed, evicted or retried while its job goes on, and the job's name is the same for every
+        attempt of the step. So the launcher looks for a job of this name before it creates one, and goes on with what
+        it finds: deleting it would throw away what it has computed. The digest decides whether it computes what this
+        step wants. If it does, it is followed to its end, also when it has ended already. If not, a job that has ended
+        is replaced, after its costs were recorded; a running one is never deleted here, since another launcher may
+        still wait for it.
+        """
         found = self.cluster.get("trainjobs", self.name)
         if found is None:
             return None
         self._check_whose(found)
         if found["metadata"].get("deletionTimestamp"):
-            self.say("waits until the earlier job is gone")
+            self.on_status("waits until the earlier job is gone")
             self._remove(found)
             return self._make(attempt_of(found) + 1, 0, owner)
         state = JobState(found, self.schedule_timeout)
         over = state.over
         why = ""
         if _annotation(found, names.DIGEST) != self.digest:
-            why = "computed something else"
-        elif state.failed and self.afresh:
+            why = "had another configuration or other inputs"
+        elif state.failed and self.force_new:
             why = "has failed"
         if not why:
-            self.say(f"takes up attempt {attempt_of(found)}" + (", which has ended" if over else ""))
+            self.on_status(f"adopts attempt {attempt_of(found)}" + (", which has ended" if over else ""))
             return found
         if not over:
             raise ZoetropeError(
-                f"TrainJob {self.name}: still computes something else for this step",
+                f"TrainJob {self.name}: still runs for this step with another configuration or other inputs",
                 f"wait for its end, or `kubectl delete trainjob {self.name}`",
                 retryable=True,
             )
-        self.say(f"replaces an earlier job, which {why}")
+        self.on_status(f"replaces an earlier job, which {why}")
         state.history = self._pods(found)
         self._end(state)
         self._remove(found)
@@ -171,7 +179,7 @@ class Contract:
         labels = found["metadata"].get("labels") or {}
         if labels.get(MANAGED_BY) != names.ZOETROPE or not labels.get(RUN):
             raise ZoetropeError(
-                f"TrainJob {self.name}: there is a job of this name that zoetrope did not make",
+                f"TrainJob {self.name}: there is a job of this name that zoetrope did not create",
                 f"rename it, or `kubectl delete trainjob {self.name}`",
             )
         for label in (RUN, STEP):
@@ -185,7 +193,12 @@ class Contract:
     def _ending(self, state: JobState) -> Ending:
         if not state.over:
             return follow(
-                self.cluster, state, workflow=self.workflow, say=self.say, write=self.write, held=self._note_pods
+                self.cluster,
+                state,
+                workflow=self.workflow,
+                on_status=self.on_status,
+                on_log_line=self.on_log_line,
+                on_scheduled=self._note_pods,
             )
         state.history = self._pods(state.job)
         return Ending(state, None, []) if state.complete else explained(self.cluster, state, [])
@@ -203,7 +216,7 @@ class Contract:
             if not state.over:
                 self.cluster.remove_job(self.name)
             raise error
-        self.say(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")
+        self.on_status(f"{failure.kind}: {failure.message}; restart {restarts + 1} of {self.max_restarts} follows")
         self._remove(state.job)
         return self._make(attempt + 1, restarts + 1, owner)
 
@@ -226,14 +239,14 @@ class Contract:
                     f"see `kubectl get pods -l {JOB_OF_POD}={self.name}`; a lost node may hold them",
                     retryable=True,
                 )
-            time.sleep(GONE_LOOK_SECONDS)
+            time.sleep(GONE_POLL_SECONDS)
 
     def _is_there(self, job: Mapping[str, Any]) -> bool:
         found = self.cluster.get("trainjobs", self.name)
         return found is not None and found["metadata"]["uid"] == job["metadata"]["uid"]
 
     def _cancel(self, state: JobState | None) -> None:
-        """Deletes the job at once; its last words may take two seconds."""
+        """Deletes the job at once; recording how it ended may take two seconds."""
         if state is None:
             found = self.cluster.get("trainjobs", self.name)
             if found is None:
@@ -241,24 +254,24 @@ class Contract:
             self._check_whose(found)
             state = JobState(found, self.schedule_timeout)
             state.history = self._pods(found)
-        words = threading.Thread(target=self._end, args=[state], name="last words", daemon=True)
-        words.start()
-        words.join(LAST_WORDS_SECONDS)
+        recording = threading.Thread(target=self._end, args=[state], name="final record", daemon=True)
+        recording.start()
+        recording.join(FINAL_RECORD_SECONDS)
         self.cluster.remove_job(self.name)
-        words.join()
+        recording.join()
 
     def _end(self, state: JobState) -> None:
-        if self.on_end is not None:
+        if self.on_finished is not None:
             pods = [dict(pod) for pod in state.history.pods]
-            self._record("end", partial(self.on_end, dict(state.job), pods))
+            self._record("end", partial(self.on_finished, dict(state.job), pods))
 
     def _note_pods(self) -> bool:
         """Beside the following, which must see in time that the run is terminated; False while it is at it."""
-        if self.on_pods is None:
+        if self.on_scheduled is None:
             return True
         if self._noting is not None and self._noting.is_alive():
             return False
-        note = partial(self._record, "pods", self.on_pods)
+        note = partial(self._record, "pods", self.on_scheduled)
         self._noting = threading.Thread(target=note, name="pods noted", daemon=True)
         self._noting.start()
         return True
@@ -266,7 +279,7 @@ class Contract:
     def _record(self, what: str, note: Callable[[], object]) -> None:
         try:
             note()
-        except Exception:  # bookkeeping must not keep a job from being followed, stopped or made anew
+        except Exception:  # bookkeeping must not keep a job from being followed, stopped or recreated
             log.exception("TrainJob %s: its %s could not be recorded", self.name, what)
 
     def _report(self, state: JobState) -> JobReport:

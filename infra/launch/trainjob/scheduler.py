@@ -18,7 +18,7 @@ from torchx.specs import AppDef, AppDryRunInfo, AppState, ReplicaStatus, Role, R
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes import Cluster, Stop
-from zoetrope.infra.kubernetes.jobs import MANAGED_BY, condition, holds, is_terminal, pods_of
+from zoetrope.infra.kubernetes.jobs import MANAGED_BY, condition, is_terminal, pods_of, true_condition
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.follow import waits_for
 from zoetrope.infra.launch.trainjob.logs import replica_lines
@@ -228,13 +228,13 @@ def _say(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 def state_of(job: Mapping[str, Any], pods: Iterable[Pod]) -> AppState:
     """TorchX's word for the state of a TrainJob."""
-    if holds(job, "Complete"):
+    if true_condition(job, "Complete"):
         return AppState.SUCCEEDED
-    if holds(job, "Failed"):
+    if true_condition(job, "Failed"):
         return AppState.FAILED
     if (job["metadata"].get("annotations") or {}).get(names.CANCELLED) == "true":
         return AppState.CANCELLED
-    if job["spec"].get("suspend") or holds(job, "Suspended"):
+    if job["spec"].get("suspend") or true_condition(job, "Suspended"):
         return AppState.PENDING
     statuses = (job.get("status") or {}).get("jobsStatus") or []
     running = any(phase(pod) == "Running" for pod in pods) or any(status.get("ready") for status in statuses)

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoetrope.infra.kubernetes.jobs import ATTEMPT, condition, holds
+from zoetrope.infra.kubernetes.jobs import ATTEMPT, condition, true_condition
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
 from zoetrope.infra.launch.trainjob.pods import (
     History,
     Pod,
-    Trouble,
+    StartProblem,
     container,
     phase,
     seconds,
+    start_problem,
     started,
-    trouble,
 )
 
 NO_PODS_SECONDS = 20.0
@@ -43,7 +43,7 @@ class JobState:
     deleted: bool = False
     _queued: float = 0.0
     _suspended_since: float | None = None
-    _stuck: Trouble | None = None
+    _stuck: StartProblem | None = None
     _stuck_since: float | None = None
     _warnings: str = ""
     _said: str = ""
@@ -70,17 +70,17 @@ class JobState:
     @property
     def suspended(self) -> bool:
         """Whether the job waits in a queue, or was put back into it."""
-        return bool(self.job["spec"].get("suspend")) or holds(self.job, "Suspended") is not None
+        return bool(self.job["spec"].get("suspend")) or true_condition(self.job, "Suspended") is not None
 
     @property
     def complete(self) -> bool:
         """Whether the job ended well."""
-        return holds(self.job, "Complete") is not None
+        return true_condition(self.job, "Complete") is not None
 
     @property
     def failed(self) -> bool:
-        """Whether the job failed for good."""
-        return holds(self.job, "Failed") is not None
+        """Whether the job failed permanently."""
+        return true_condition(self.job, "Failed") is not None
 
     @property
     def over(self) -> bool:
@@ -94,7 +94,7 @@ class JobState:
             self.deleted = True
             return
         self.job = job
-        # One that is on its way out is not followed to its end: its pods would look like lost ones.
+        # One that is terminating is not followed to its end: its pods would look like lost ones.
         self.deleted = bool(job["metadata"].get("deletionTimestamp")) and not self.over
         if self.suspended and self._suspended_since is None:
             self._suspended_since = self._transition() or now
@@ -118,7 +118,7 @@ class JobState:
 
     def running_seconds(self, now: float) -> float:
         """How long the job ran, from the start of its first container."""
-        ended = next((c for kind in ("Complete", "Failed") if (c := holds(self.job, kind))), None)
+        ended = next((c for kind in ("Complete", "Failed") if (c := true_condition(self.job, kind))), None)
         end = (seconds(ended.get("lastTransitionTime")) if ended else None) or now
         begins = [time for pod in self.history.pods if (time := started(pod)) is not None]
         begin = min(begins, default=self.created + self._queued)
@@ -133,7 +133,7 @@ class JobState:
 
     def stuck(self, now: float) -> Failure | None:
         """The failure of a job whose pods could not start for longer than it may wait; None while it may."""
-        found = self._find_trouble(now)
+        found = self._find_start_problem(now)
         if found is None:
             self._stuck = self._stuck_since = None
             return None
@@ -141,7 +141,7 @@ class JobState:
         self._stuck_since = min(self._stuck_since or since, since, now)
         self._stuck = found
         waited = now - self._stuck_since
-        if not found.hopeless and waited < self.schedule_timeout:
+        if not found.permanent and waited < self.schedule_timeout:
             return None
         return Failure(kind=_KINDS[found.kind], message=f"{found.message} (for {max(0.0, waited):.0f} s)")
 
@@ -166,18 +166,18 @@ class JobState:
         counts = ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items()))
         return f"{wanted} pods: {counts or 'not there yet'}"
 
-    def _find_trouble(self, now: float) -> Trouble | None:
+    def _find_start_problem(self, now: float) -> StartProblem | None:
         if not self.waiting_for_start():
             return None
-        troubles = [found for pod in self.history.present if (found := trouble(pod))]
-        if troubles:
-            return min(troubles, key=lambda found: (not found.hopeless, found.since or now))
+        problems = [found for pod in self.history.present if (found := start_problem(pod))]
+        if problems:
+            return min(problems, key=lambda found: (not found.permanent, found.since or now))
         resumed = condition(self.job, "Suspended")
         begin = max(self.created, (seconds(resumed.get("lastTransitionTime")) if resumed else 0.0) or 0.0)
         if self._warnings and now - begin >= NO_PODS_SECONDS:
             pods = [pod for pod in self.history.present if phase(pod) == "Pending"]
             begins = [seconds(pod["metadata"].get("creationTimestamp")) or begin for pod in pods]
-            return Trouble("start", self._warnings, min(begins, default=begin))
+            return StartProblem("start", self._warnings, min(begins, default=begin))
         return None
 
     def _transition(self) -> float | None:

@@ -57,7 +57,7 @@ class HunyuanVideoConfig(AutoencoderConfig):
 
     @property
     def frame_rule(self) -> str:
-        """The numbers of frames that it takes, in words."""
+        """The numbers of frames that it takes, as text."""
         return f"1 frame more than a multiple of {self.temporal_factor} frames"
 
     @property

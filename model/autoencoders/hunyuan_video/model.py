@@ -1,6 +1,6 @@
 """HunyuanVideo's causal 3D variational autoencoder: 4x in time, 8x in space, 16 channels.
 
-Its sums run over more than a voxel's surroundings: group norms over all frames, attention over all earlier ones. So a
+Its sums run over more than a voxel's neighbourhood: group norms over all frames, attention over all earlier ones. So a
 tile of a video gives other latents than the whole (with random weights 17 and 9 frames differ by 7.6 % in the three
 latent frames that they share); how much is measured in docs/benchmarks.md.
 """

@@ -11,9 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zoetrope.model.training.config import AdversarialConfig
 from zoetrope.model.training.losses.discriminator import PatchDiscriminator
-from zoetrope.model.training.optimizer import adamw, descend, learning_rate
+from zoetrope.model.training.optimizer import adamw, learning_rate, optimizer_step
+from zoetrope.model.training.process_group import ProcessGroup, generator_for
 from zoetrope.model.training.state import Tensors, fill_optimizer, optimizer_tensors
-from zoetrope.model.training.workers import Workers, generator_for
 
 NORM_FLOOR = 1e-4  # added to the norm of the generator's gradient (VQGAN, arXiv 2012.09841, and released code)
 LARGEST_RATIO = 1e4  # released code
@@ -29,7 +29,7 @@ def generator_loss(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_ratio(reconstruction: Tensor, generator: Tensor, last_weight: Tensor, workers: Workers) -> Tensor:
+def adaptive_ratio(reconstruction: Tensor, generator: Tensor, last_weight: Tensor, workers: ProcessGroup) -> Tensor:
     """How much stronger reconstruction pulls at the decoder's last weight than the discriminator does.
 
     The gradients are means over all workers, so that the ratio is that of the whole batch and the same everywhere;
@@ -72,7 +72,7 @@ class Adversary:
     """
 
     def __init__(
-        self, config: AdversarialConfig, steps: int, seed: int, workers: Workers, device: torch.device
+        self, config: AdversarialConfig, steps: int, seed: int, workers: ProcessGroup, device: torch.device
     ) -> None:
         """A new discriminator, the same on all workers.
 
@@ -91,11 +91,11 @@ class Adversary:
         if workers.world > 1:
             self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True)
 
-    def playing(self, step: int) -> bool:
+    def is_active(self, step: int) -> bool:
         """Whether the game is on in `step` (from 0)."""
         return step >= self.config.start
 
-    def judge(self, reconstruction: Tensor, step: int) -> Tensor:
+    def adversarial_loss(self, reconstruction: Tensor, step: int) -> Tensor:
         """The generator's loss, scalar; its gradient goes to `reconstruction` alone."""
         self.discriminator.requires_grad_(False)
         with self._dropout(step, 1):
@@ -109,7 +109,7 @@ class Adversary:
             return torch.tensor(self.config.weight, device=self.device)
         return self.config.weight * adaptive_ratio(reconstruction, generator, last_weight, self.workers)
 
-    def learn(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
+    def train_step(self, real: Tensor, fake: Tensor, step: int) -> Tensor:
         """One step of the discriminator.
 
         Args:
@@ -127,7 +127,7 @@ class Adversary:
             loss: Tensor = self.loss(real, fake)
         config = self.config.optimizer
         rate = learning_rate(config, step, self.steps)
-        descend(self.optimizer, loss, config, step, rate, "training of the discriminator")
+        optimizer_step(self.optimizer, loss, config, step, rate, "training of the discriminator")
         return loss.detach()
 
     def state(self) -> dict[str, Tensors]:

@@ -34,7 +34,7 @@ def table(*changes: dict[str, object]) -> pyarrow.Table:
     return pyarrow.Table.from_pylist(rows)
 
 
-def verdicts(clips: pyarrow.Table, settings: FilterSettings | None = None) -> list[list[str]]:
+def decisions(clips: pyarrow.Table, settings: FilterSettings | None = None) -> list[list[str]]:
     result = apply_thresholds(clips, settings or FilterSettings())
     assert result["kept"].to_pylist() == [not names for names in result["dropped_by"].to_pylist()]
     names: list[list[str]] = result["dropped_by"].to_pylist()
@@ -49,12 +49,12 @@ def test_the_folder_and_the_table_of_filters_agree() -> None:
 
 def test_every_filter_that_says_no_is_named_in_order() -> None:
     clips = table({}, {"seconds": 1.0, "motion": 0.0}, {"blur": 1.0}, {"text_area": 0.2}, {"jitter": 9.0})
-    assert verdicts(clips) == [[], ["duration", "motion"], ["blur"], ["text"], ["jitter"]]
+    assert decisions(clips) == [[], ["duration", "motion"], ["blur"], ["text"], ["jitter"]]
 
 
 def test_bars_are_dropped_only_when_little_or_an_odd_picture_remains() -> None:
     clips = table({"bars_area": 0.4}, {"bars_area": 0.6}, {"crop_width": 96, "crop_height": 30})
-    assert verdicts(clips) == [[], ["bars"], ["bars"]]
+    assert decisions(clips) == [[], ["bars"], ["bars"]]
 
 
 def test_another_threshold_changes_verdicts_and_nothing_else() -> None:
@@ -67,20 +67,20 @@ def test_another_threshold_changes_verdicts_and_nothing_else() -> None:
 
 
 def test_a_disabled_filter_drops_nothing() -> None:
-    assert verdicts(table({"seconds": 0.1}), FilterSettings(duration=Duration(enabled=False))) == [[]]
+    assert decisions(table({"seconds": 0.1}), FilterSettings(duration=Duration(enabled=False))) == [[]]
 
 
 def test_of_near_duplicates_the_sharpest_is_kept_and_a_dropped_clip_drops_no_other() -> None:
     same = {"perceptual_hash": "ab" * 96}
     clips = table({**same, "blur": 50.0}, {**same, "blur": 60.0}, {**same, "blur": 900.0, "text_area": 0.5}, {})
-    assert verdicts(clips) == [["near_duplicate"], [], ["text"], []]
+    assert decisions(clips) == [["near_duplicate"], [], ["text"], []]
 
 
 @pytest.mark.parametrize(("differing", "expected"), [(130, ["near_duplicate"]), (131, [])])
 def test_near_means_up_to_the_configured_number_of_bits(differing: int, expected: list[str]) -> None:
     other = f"{(1 << differing) - 1:0192x}"
     clips = table({"perceptual_hash": "0" * 192, "blur": 200.0}, {"perceptual_hash": other})
-    assert verdicts(clips)[1] == expected
+    assert decisions(clips)[1] == expected
 
 
 def test_an_empty_table() -> None:

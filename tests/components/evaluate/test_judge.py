@@ -21,9 +21,9 @@ def test_every_colour_and_direction_is_read_off_the_encoded_video(
     render: Render, tmp_path: Path, color: str, direction: str
 ) -> None:
     path = write_video(tmp_path / "video.mp4", render(color, direction), 8)
-    verdict = judge(decode_video(path.read_bytes()), COLORS, tuple(DIRECTIONS))
-    assert (verdict.color, verdict.direction) == (color, direction)
-    assert abs(verdict.path[0 if direction in ("left", "right") else 1]) == pytest.approx(0.5, abs=0.08)
+    judgement = judge(decode_video(path.read_bytes()), COLORS, tuple(DIRECTIONS))
+    assert (judgement.color, judgement.direction) == (color, direction)
+    assert abs(judgement.path[0 if direction in ("left", "right") else 1]) == pytest.approx(0.5, abs=0.08)
 
 
 def test_a_short_path_counts_and_an_object_at_rest_has_no_direction(render: Render) -> None:
@@ -40,12 +40,14 @@ def test_nothing_is_seen_in_grey_texture() -> None:
 def test_noise_is_no_better_than_chance() -> None:
     rng = np.random.default_rng(0)
     wanted = [(color, direction) for color in COLORS for direction in DIRECTIONS]
-    verdicts = [judge(rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), COLORS, tuple(DIRECTIONS)) for _ in wanted]
-    assert sum(v.color == color for v, (color, _) in zip(verdicts, wanted, strict=True)) <= 8
-    assert sum(v.direction == direction for v, (_, direction) in zip(verdicts, wanted, strict=True)) <= 8
+    judgements = [
+        judge(rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), COLORS, tuple(DIRECTIONS)) for _ in wanted
+    ]
+    assert sum(v.color == color for v, (color, _) in zip(judgements, wanted, strict=True)) <= 8
+    assert sum(v.direction == direction for v, (_, direction) in zip(judgements, wanted, strict=True)) <= 8
 
 
-def test_neighbouring_hues_are_told_apart_by_the_candidates_given(render: Render) -> None:
+def test_neighbouring_hues_are_distinguished_by_the_candidates_given(render: Render) -> None:
     frames = render("yellow", "left")
     assert judge(frames, tuple(HUES), ("left", "right")).color == "yellow"
     assert judge(frames, ("orange", "blue"), ("left", "right")).color == "orange"

@@ -1,4 +1,4 @@
-"""Ingest: what is usable, what is not and why, and what a person is told."""
+"""Ingest: what is usable, what is not and why, and what the messages say."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import DefectRates, FootageConfig, render_footage
-from zoetrope.components.ingest.probe import inspect_file
+from zoetrope.components.ingest.probe import probe_file
 from zoetrope.components.ingest.step import ingest
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
@@ -140,8 +140,8 @@ def test_a_file_that_ends_between_two_pictures_is_truncated(
         positions = [packet.pos for packet in container.demux(video=0) if packet.pos]
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(whole.read_bytes()[: positions[40]])
-    assert inspect_file(whole, verify).problem == ""
-    assert inspect_file(torn, verify).problem == "truncated: only 40 of 60 frames are there"
+    assert probe_file(whole, verify).problem == ""
+    assert probe_file(torn, verify).problem == "truncated: only 40 of 60 frames are there"
 
 
 def test_pictures_that_cannot_be_decoded_are_damaged(tmp_path: Path, make_video: MakeVideo) -> None:
@@ -149,11 +149,11 @@ def test_pictures_that_cannot_be_decoded_are_damaged(tmp_path: Path, make_video:
     data = bytearray(video.read_bytes())
     data[3000:9000] = b"\xff" * 6000
     video.write_bytes(data)
-    assert inspect_file(video, "decode").problem.startswith("damaged: ")
+    assert probe_file(video, "decode").problem.startswith("damaged: ")
 
 
 def test_a_file_that_goes_away_is_unreadable(tmp_path: Path) -> None:
-    assert inspect_file(tmp_path / "gone.mp4", "decode").problem.startswith("unreadable: ")
+    assert probe_file(tmp_path / "gone.mp4", "decode").problem.startswith("unreadable: ")
 
 
 def test_odd_names_are_read_and_printed_safely(folder: Path, context: StepContext, make_video: MakeVideo) -> None:

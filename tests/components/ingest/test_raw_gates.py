@@ -6,9 +6,9 @@ import pytest
 
 from zoetrope.components.ingest.config import IngestConfig
 from zoetrope.components.ingest.gates import raw_gate
-from zoetrope.components.ingest.probe import Facts
+from zoetrope.components.ingest.probe import ProbeResult
 
-GOOD = Facts(
+GOOD = ProbeResult(
     digest="0" * 64,
     bytes=1,
     duration=2.0,

@@ -17,7 +17,7 @@ from tests.components.train.test_train_steps import (
     dataset_and_parent,
     stage_config,
 )
-from zoetrope.components.train.checkpoint_sync import StoreMirror
+from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.job import TrainingJob
 from zoetrope.components.train.step import train_autoencoder, train_stage
 from zoetrope.infra.context import StepContext
@@ -109,7 +109,7 @@ def test_a_stage_goes_on_after_a_node_was_lost_and_ends_alike(
     assert len(pods.jobs) == 2, "a result that is there is not computed again"
 
 
-def test_told_to_end_it_saves_between_reports_and_ends_alike(
+def test_asked_to_end_it_saves_between_reports_and_ends_alike(
     checkpoint_store: Any, tmp_path: Path, pods: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM in the third step of a report of two: its first step must not be lost."""
@@ -159,7 +159,7 @@ def state(folder: Path, step: int, content: str) -> None:
 
 def test_the_newest_complete_state_wins_and_older_ones_go(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
-    mirror = StoreMirror(store, "resume/x")
+    mirror = CheckpointSync(store, "resume/x")
     mirror.pull(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
     for step in (2, 4):
@@ -178,7 +178,7 @@ def test_the_newest_complete_state_wins_and_older_ones_go(tmp_path: Path) -> Non
 
 def test_a_damaged_state_is_not_taken(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
-    mirror = StoreMirror(store, "resume/x")
+    mirror = CheckpointSync(store, "resume/x")
     state(tmp_path / "a", 4, "four")
     mirror.push(tmp_path / "a")
     (uri,) = [uri for uri in store.list("resume/x/") if uri.endswith("state.json")]

@@ -37,7 +37,7 @@ from zoetrope.model.training.config import (
     StageConfig,
 )
 from zoetrope.model.training.losses.perceptual import PerceptualDistance
-from zoetrope.model.training.workers import Workers
+from zoetrope.model.training.process_group import ProcessGroup
 from zoetrope.model.video import write_video
 
 AUTOENCODER = AutoencoderStepConfig(
@@ -304,7 +304,7 @@ def test_video_to_video_needs_its_references_in_the_dataset(checkpoint_store, st
 
 def test_clips_are_decoded_once_and_bad_ones_left_out(world):
     world.context.work.mkdir()
-    clips = decode_clips(AUTOENCODER, world.captions(), world.context, Workers())
+    clips = decode_clips(AUTOENCODER, world.captions(), world.context, ProcessGroup())
     assert len(clips) == 2
     assert clips.batch([0, 1]).shape == (2, 4, 16, 16, 3)
     assert clips.frames.flags.writeable is False
@@ -322,7 +322,7 @@ def test_nothing_to_train_on_is_named(world):
     with pytest.raises(ZoetropeError, match=r"none of 1 training clips is longer than the 0\.38 s"):
         training_rows(AUTOENCODER, world.captions(CLIPS[2:3]), world.store)
     with pytest.raises(ZoetropeError, match="none of 1 clips could be decoded"):
-        decode_clips(AUTOENCODER, world.captions(CLIPS[3:4]), world.context, Workers())
+        decode_clips(AUTOENCODER, world.captions(CLIPS[3:4]), world.context, ProcessGroup())
     with pytest.raises(ZoetropeError, match=r"is not zoetrope\.captions\.v1"):
         train_autoencoder(AUTOENCODER, str(put_json(world.store, {"schema": "x"})), world.context)
 

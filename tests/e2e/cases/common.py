@@ -43,7 +43,7 @@ def undisturbed() -> dict[str, float]:
     if not path.exists():
         run = Run()
         try:
-            wait("the undisturbed stages end", lambda: STAGES[-1] in run.shelf.steps(), 1500, 3.0)
+            wait("the undisturbed stages end", lambda: STAGES[-1] in run.run_files.steps(), 1500, 3.0)
             losses = {stage: run.final_loss(stage) for stage in STAGES}
         finally:
             zoetrope("runs", "cancel", run.run_id, check=False)

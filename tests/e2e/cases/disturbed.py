@@ -26,8 +26,8 @@ def in_each_stage(runs: list[Run], hit: Callable[[Run, str, int], bool], number:
     found: list[Seen] = []
     for at, stage in enumerate(STAGES):
         was_hit = hit(run, stage, number + at)
-        wait(f"{stage} ends", lambda: stage in run.shelf.steps() or run.phase() in ENDED, 900, 2.0)  # noqa: B023
-        if stage not in run.shelf.steps():
+        wait(f"{stage} ends", lambda: stage in run.run_files.steps() or run.phase() in ENDED, 900, 2.0)  # noqa: B023
+        if stage not in run.run_files.steps():
             return [*found, Seen("", [f"the run ended as {run.phase()} in {stage}"])]
         if not was_hit:
             continue
@@ -77,8 +77,10 @@ def training_pod_killed(number: int, runs: list[Run]) -> list[Seen]:
         return True
 
     found = in_each_stage(runs, hit, number)
-    anew = "resumed at step 0,"
-    return [each._replace(wrong=[*each.wrong, *(["it began anew"] if anew in each.notes else [])]) for each in found]
+    restarted = "resumed at step 0,"
+    return [
+        each._replace(wrong=[*each.wrong, *(["it started over"] if restarted in each.notes else [])]) for each in found
+    ]
 
 
 def api_server_away(number: int, runs: list[Run]) -> list[Seen]:

@@ -23,19 +23,19 @@ def mlflow_down(number: int, runs: list[Run]) -> list[Seen]:
     finally:
         kubectl("scale", MLFLOW, "--replicas=1")
         kubectl("rollout", "status", MLFLOW, "--timeout=200s")
-    steps = run.shelf.steps()
+    steps = run.run_files.steps()
     if phase != "Failed" or "stage_3" not in steps or "promote" in steps:
         wrong.append(f"the run ended as {phase} with {', '.join(steps)}")
     codes = _exit_codes(run, "promote")
     if set(codes) != {EXIT_LATER}:
         wrong.append(f"promote ended with {codes}")
     zoetrope("runs", "retry", run.run_id)
-    wait("the retry promotes", lambda: "promote" in run.shelf.steps(), 400)
+    wait("the retry promotes", lambda: "promote" in run.run_files.steps(), 400)
     run.ended()
-    late = wait("stage_1 is known to MLflow", lambda: run.shelf.steps()["stage_1"]["mlflow_run"], 120)
+    late = wait("stage_1 is known to MLflow", lambda: run.run_files.steps()["stage_1"]["mlflow_run"], 120)
     if not _metrics(late):
         wrong.append(f"MLflow's run {late} has no metric of stage_1")
-    status = (run.shelf.record() or {}).get("status")
+    status = (run.run_files.record() or {}).get("status")
     if status != "FINISHED":
         wrong.append(f"the run record says {status}")
     return [Seen(f"training ends well, promote {EXIT_LATER}, retry promotes, metrics arrive late", wrong)]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from kubernetes import client
 
-from zoetrope.infra.doctor import Api, Demand, Ground
+from zoetrope.infra.doctor import Api, CheckContext, Demand
 
 NAMESPACE = "/api/v1/namespaces/runs"
 RUNTIMES = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/runs/trainingruntimes"
@@ -132,9 +132,9 @@ class FakeKubernetes:
         configuration.retries = False
         return client.ApiClient(configuration)
 
-    def ground(self, *demands: Demand, **given: Any) -> Ground:
+    def context(self, *demands: Demand, **given: Any) -> CheckContext:
         """What the checks look at."""
-        return Ground(namespace="runs", api=Api(self.client()), demands=demands, **given)
+        return CheckContext(namespace="runs", api=Api(self.client()), demands=demands, **given)
 
 
 @pytest.fixture

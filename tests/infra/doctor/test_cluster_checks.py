@@ -1,4 +1,4 @@
-"""The checks of a cluster against a small Kubernetes API: each fault is named, and how to mend it."""
+"""The checks of a cluster against a small Kubernetes API: each fault is named, and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zoetrope.infra.doctor import CHECKS, Demand, Finding, Ground, examine
+from zoetrope.infra.doctor import CHECKS, CheckContext, Demand, Finding, examine
 from zoetrope.infra.doctor.inside import inside
 from zoetrope.infra.doctor.quantities import number
 from zoetrope.infra.errors import ZoetropeError
@@ -18,8 +18,8 @@ NAMESPACE = "/api/v1/namespaces/runs"
 STAGE = Demand("stage_1", pods=2, cpu=2, memory_gb=4, runtime="zoetrope-torch-cpu")
 
 
-def found(ground: Ground) -> list[Finding]:
-    return list(examine(ground, before_submit=True))
+def found(context: CheckContext) -> list[Finding]:
+    return list(examine(context, before_submit=True))
 
 
 def problems(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -31,14 +31,14 @@ def problems(findings: list[Finding]) -> list[tuple[str, str]]:
 
 @pytest.fixture(autouse=True)
 def _registry_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoetrope.infra.images.registry.digest_exists", lambda image: "present" in image)
+    monkeypatch.setattr("zoetrope.infra.images.container_registry.digest_exists", lambda image: "present" in image)
     monkeypatch.setattr("zoetrope.infra.doctor.inside.time.sleep", lambda seconds: None)
 
 
 def test_every_check_says_something_of_a_healthy_cluster_and_finds_nothing(kubernetes: Any) -> None:
     kubernetes.log = '[\n {"check": "store", "status": "ok", "detail": "written", "hint": ""}\n]'
-    ground = kubernetes.ground(STAGE, images={"core": "r/present"})
-    findings = [*examine(ground)]
+    context = kubernetes.context(STAGE, images={"core": "r/present"})
+    findings = [*examine(context)]
     assert problems(findings) == []
     names = {finding.check for finding in findings}
     assert {*CHECKS} - names == {"limit ranges", "inside"}  # no limit range there; the pod's findings have own names
@@ -47,12 +47,12 @@ def test_every_check_says_something_of_a_healthy_cluster_and_finds_nothing(kuber
 
 
 def test_looking_before_a_submission_creates_nothing(kubernetes: Any) -> None:
-    assert problems(found(kubernetes.ground(STAGE, images={"core": "r/present"}))) == []
+    assert problems(found(kubernetes.context(STAGE, images={"core": "r/present"}))) == []
     assert [line for line in kubernetes.requests if not line.startswith("GET ")] == []
 
 
-def test_values_of_secrets_are_never_told(kubernetes: Any) -> None:
-    text = repr([*examine(kubernetes.ground(STAGE))])
+def test_values_of_secrets_are_never_printed(kubernetes: Any) -> None:
+    text = repr([*examine(kubernetes.context(STAGE))])
     assert "AWS_SECRET_ACCESS_KEY" in text
     assert "hunter2" not in text and "aHVudGVyMg" not in text
 
@@ -121,7 +121,7 @@ LATER: list[tuple[str, Callable[[Any], None], str]] = [
 @pytest.mark.parametrize(("check", "fault", "detail"), FAULTS)
 def test_a_fault_stops_a_submission(kubernetes: Any, check: str, fault: Callable[[Any], None], detail: str) -> None:
     fault(kubernetes)
-    (problem,) = problems(found(kubernetes.ground(STAGE)))
+    (problem,) = problems(found(kubernetes.context(STAGE)))
     assert problem[0] == check
     assert detail in problem[1]
 
@@ -131,14 +131,14 @@ def test_a_fault_is_found_by_the_doctor_alone(
     kubernetes: Any, check: str, fault: Callable[[Any], None], detail: str
 ) -> None:
     fault(kubernetes)
-    assert problems(found(kubernetes.ground(STAGE))) == []
-    named = [text for name, text in problems([*examine(kubernetes.ground(STAGE))]) if name == check]
+    assert problems(found(kubernetes.context(STAGE))) == []
+    named = [text for name, text in problems([*examine(kubernetes.context(STAGE))]) if name == check]
     assert any(detail in text for text in named)
 
 
 def test_denied_rights_are_named(kubernetes: Any) -> None:
     kubernetes.denied = {"list pods", "create trainjobs"}
-    told = problems([*examine(kubernetes.ground())])
+    told = problems([*examine(kubernetes.context())])
     assert ("our rights", "may not list pods") in told
     assert ("rights of the steps", "zoetrope-runner may not create trainjobs of trainer.kubeflow.org") in told
     assert ("rights of the steps", "zoetrope-runner may not list pods") in told
@@ -150,7 +150,7 @@ def test_what_we_may_not_read_is_unknown_and_no_problem(kubernetes: Any) -> None
         f"{NAMESPACE}/secrets/zoetrope-store", f"{NAMESPACE}/resourcequotas", f"{NAMESPACE}/pods",
         f"{NAMESPACE}/services/zoetrope-mlflow:5000/proxy/health",
     }  # fmt: skip
-    findings = [*examine(kubernetes.ground(STAGE, images={"core": "r/present"}))]
+    findings = [*examine(kubernetes.context(STAGE, images={"core": "r/present"}))]
     assert problems(findings) == []
     unknown = {finding.check for finding in findings if finding.status == "unknown"}
     assert unknown == {
@@ -166,7 +166,7 @@ def test_an_api_server_that_does_not_answer_is_one_problem(kubernetes: Any, stat
     kubernetes.status = status
     if not status:
         kubernetes.url = "http://127.0.0.1:1"
-    findings = found(kubernetes.ground(STAGE))
+    findings = found(kubernetes.context(STAGE))
     (problem,) = problems(findings)
     assert problem[0] == "kubernetes"
     assert reason in problem[1]
@@ -174,8 +174,8 @@ def test_an_api_server_that_does_not_answer_is_one_problem(kubernetes: Any, stat
 
 
 def test_no_kubeconfig_leaves_the_rest_to_be_looked_at() -> None:
-    ground = Ground("runs", ZoetropeError("no kubeconfig", "set KUBECONFIG"), images={"core": "r/absent"})
-    told = problems(found(ground))
+    context = CheckContext("runs", ZoetropeError("no kubeconfig", "set KUBECONFIG"), images={"core": "r/absent"})
+    told = problems(found(context))
     assert told == [("kubernetes", "no kubeconfig"), ("images", "core: the registry has no r/absent")]
 
 
@@ -183,14 +183,14 @@ def test_a_registry_out_of_reach_is_unknown(kubernetes: Any, monkeypatch: pytest
     def away(image: str) -> bool:
         raise ZoetropeError("registry r does not answer", "try later", retryable=True)
 
-    monkeypatch.setattr("zoetrope.infra.images.registry.digest_exists", away)
-    findings = [each for each in found(kubernetes.ground(images={"core": "r/x"})) if each.check == "images"]
+    monkeypatch.setattr("zoetrope.infra.images.container_registry.digest_exists", away)
+    findings = [each for each in found(kubernetes.context(images={"core": "r/x"})) if each.check == "images"]
     assert [each.status for each in findings] == ["unknown"]
 
 
 def test_a_kubeflow_out_of_reach_is_a_problem(kubernetes: Any) -> None:
     settings = KubeflowSettings(host="http://127.0.0.1:1")
-    told = dict(problems([*examine(kubernetes.ground(kubeflow=settings))]))
+    told = dict(problems([*examine(kubernetes.context(kubeflow=settings))]))
     assert "connection refused" in told["kubeflow pipelines"]
 
 
@@ -198,7 +198,7 @@ def test_the_pod_is_restricted_uses_what_steps_use_and_goes_away(kubernetes: Any
     kubernetes.log = "a warning\n" + json.dumps(
         [{"check": "store", "status": "problem", "detail": "no such bucket", "hint": "make it"}], indent=1
     )
-    (finding,) = inside(kubernetes.ground(images={"core": "r/core@sha256:1"}))
+    (finding,) = inside(kubernetes.context(images={"core": "r/core@sha256:1"}))
     assert finding == Finding("inside: store", "problem", "no such bucket", "make it")
     pod = kubernetes.bodies[f"{NAMESPACE}/pods"]
     (container,) = pod["spec"]["containers"]
@@ -223,7 +223,7 @@ def test_a_pod_that_cannot_look_is_a_problem_and_goes_away(
     kubernetes: Any, phases: list[dict[str, Any]], log: str, reason: str
 ) -> None:
     kubernetes.phases, kubernetes.log = phases, log
-    (finding,) = inside(kubernetes.ground(images={"core": "r/core"}))
+    (finding,) = inside(kubernetes.context(images={"core": "r/core"}))
     assert finding.status == "problem" and reason in finding.detail
     assert kubernetes.requests[-1].startswith("DELETE ")
 

@@ -152,6 +152,6 @@ def test_nothing_is_asked_of_docker_for_an_unknown_image_or_no_registry(checkout
     assert not (tmp_path / "asked").exists()
 
 
-def test_a_machine_without_docker_is_told_so(checkout: Path, tmp_path: Path) -> None:
+def test_a_machine_without_docker_gets_an_error(checkout: Path, tmp_path: Path) -> None:
     with pytest.raises(ZoetropeError, match="docker is not installed"):
         build_images(["core"], Build(REGISTRY, docker="docker-of-nobody", root=checkout), tmp_path / "images.lock")

@@ -13,7 +13,7 @@ from zoetrope.infra.store import Store, open_store, put_content, put_json
 
 PARTS = KeyParts(
     step="curate",
-    config={"cuts": {"ratio": 3.0}, "max_seconds": 8.0},
+    config={"cuts": {"ratio": 3.0}, "max_seconds": 8.0, "buckets": [{"height": 64, "frames": 16}]},
     inputs={"sources": "a" * 64},
     operators={"zoetrope.components.curate.cuts": "1" * 16},
     libraries={"av": "18.0.0"},
@@ -108,8 +108,13 @@ def test_a_manifest_names_references_and_shards() -> None:
 @pytest.mark.parametrize(
     ("change", "phrases"),
     [
-        ({"config": {"cuts": {"ratio": 4.0}, "max_seconds": 8.0}}, ["cuts.ratio: 3.0 -> 4.0"]),
-        ({"config": {"cuts": {"ratio": 3.0}}}, ["max_seconds: 8.0 -> not set"]),
+        ({"config": PARTS.config | {"cuts": {"ratio": 4.0}}}, ["cuts.ratio: 3.0 -> 4.0"]),
+        ({"config": PARTS.config | {"buckets": [{"frames": 16, "height": 64}]}}, []),
+        (
+            {"config": PARTS.config | {"buckets": [{"frames": 17, "height": 64}]}},
+            ['buckets: [{"frames":16,"height":64}] -> [{"frames":17,"height":64}]'],
+        ),
+        ({"config": PARTS.config | {"max_seconds": None}}, ["max_seconds: 8.0 -> null"]),
         ({"inputs": {"sources": "b" * 64}}, ["input sources changed"]),
         ({"operators": {}}, ["operator zoetrope.components.curate.cuts is gone"]),
         ({"libraries": {"av": "18.0.0", "numpy": "2.4"}}, ["library numpy: none -> 2.4"]),

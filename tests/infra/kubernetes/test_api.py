@@ -6,7 +6,7 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes import AlreadyExistsError, Cluster, Stop, StreamBrokenError
-from zoetrope.infra.kubernetes.jobs import STOP_FIRST, is_held
+from zoetrope.infra.kubernetes.jobs import STOP_FIRST, is_stop_pending
 
 FORBIDDEN = {"message": 'trainjobs is forbidden: User "u" cannot list resource'}
 WEBHOOK = {"message": 'admission webhook "validator.trainjob" denied the request: no such runtime'}
@@ -56,7 +56,7 @@ def test_objects_are_made_read_changed_listed_and_deleted(api_server):
 
 
 def test_a_job_is_deleted_only_when_every_controller_has_seen_that_it_is_suspended(api_server):
-    """Else Trainer would make it anew from what it remembers of it, and its pods would run twice."""
+    """Else Trainer would recreate it from what it remembers of it, and its pods would run twice."""
     cluster = api_server.client()
     cluster.create("trainjobs", named("a"))
     pods = {"jobset.sigs.k8s.io/jobset-name": "a"}
@@ -87,7 +87,7 @@ def test_a_job_that_somebody_deleted_is_there_until_it_is_stopped(api_server):
     job["metadata"]["finalizers"] = [STOP_FIRST, "example.org/theirs"]
     cluster.create("trainjobs", job)
     cluster.delete("trainjobs", "a")
-    assert is_held(cluster.get("trainjobs", "a"))
+    assert is_stop_pending(cluster.get("trainjobs", "a"))
     cluster.remove_job("a")
     left = cluster.get("trainjobs", "a")
     assert (left["spec"]["suspend"], left["metadata"]["finalizers"]) == (True, ["example.org/theirs"])
@@ -181,7 +181,7 @@ def test_faults_that_pass_are_repeated_and_said_once(api_server, when_said, capl
 
 
 def test_a_server_that_stays_away_is_a_retryable_error(api_server):
-    cluster = api_server.client(patience=0.1)
+    cluster = api_server.client(retry_seconds=0.1)
     api_server.stop()
     with pytest.raises(ZoetropeError, match="does not answer") as caught:
         cluster.list("pods")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, collect
-from zoetrope.infra.ledger.budget import next_try, open_reservations, reservations, reserve, settle
+from zoetrope.infra.ledger.budget import next_job_attempt, open_reservations, reservations, reserve, settle
 from zoetrope.infra.placement import Placement
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.resources import Resources
@@ -116,15 +116,15 @@ def test_nothing_reserved_is_nothing_to_settle(memory):
 
 def test_a_job_that_comes_back_is_a_new_try(memory):
     store = memory()
-    assert next_try(store, RUN, "z1") == 1
+    assert next_job_attempt(store, RUN, "z1") == 1
     take(store, "z1")
-    assert next_try(store, RUN, "z1") == 1  # it is adopted
+    assert next_job_attempt(store, RUN, "z1") == 1  # it is adopted
     give_back(store, "z1")
-    with pytest.raises(ZoetropeError, match="try 1 of z1 has ended") as caught:
+    with pytest.raises(ZoetropeError, match="attempt 1 of z1 has ended") as caught:
         take(store, "z1")
-    assert caught.value.hint == "start it as try 2"
-    take(store, "z1", attempt=next_try(store, RUN, "z1"))
-    assert next_try(store, RUN, "z2") == 1
+    assert caught.value.hint == "start it as attempt 2"
+    take(store, "z1", attempt=next_job_attempt(store, RUN, "z1"))
+    assert next_job_attempt(store, RUN, "z2") == 1
 
 
 def test_tries_are_reserved_apart(memory):

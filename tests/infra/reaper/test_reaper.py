@@ -10,7 +10,7 @@ from zoetrope.infra.ledger import LedgerChain, collect
 from zoetrope.infra.ledger.budget import open_reservations, reserve
 from zoetrope.infra.ledger.open_runs import list_open_runs, note_open_run
 from zoetrope.infra.placement import Placement
-from zoetrope.infra.reaper.reaper import reap, why_over
+from zoetrope.infra.reaper.reaper import end_reason, reap
 from zoetrope.infra.resources import Resources
 
 RUN = "run-1"
@@ -21,7 +21,7 @@ def one_pass(cluster, store, **more):
 
 
 def actions(done):
-    return [(deed.action, deed.name) for deed in done.deeds]
+    return [(action.action, action.name) for action in done.actions]
 
 
 def reserved(store, cluster, job="z1", run=RUN):
@@ -45,13 +45,13 @@ def test_a_job_whose_run_has_ended_is_deleted_and_billed_to_its_end(left_behind,
     assert done.failures == []
     assert ("deleted", "z1") in actions(done)
     assert ("settled", "z1.1") in actions(done)
-    assert done.deeds[0].why == f"its run has ended ({phase})"
+    assert done.actions[0].why == f"its run has ended ({phase})"
     assert left_behind.objects["trainjobs"] == {}
     [entry] = collect(store, RUN)
     # Deleted 100 s after the start, ended 2 s later; scheduled 10 s after the start.
     assert (entry.outcome, entry.seconds, entry.reason) == ("cancelled", 92.0, "node: Error (exit 143)")
     assert open_reservations(store, RUN) == []
-    assert one_pass(left_behind, store).deeds == []
+    assert one_pass(left_behind, store).actions == []
 
 
 def test_terminate_and_deleted_runs(left_behind, store, make):
@@ -60,8 +60,8 @@ def test_terminate_and_deleted_runs(left_behind, store, make):
     reserved(store, left_behind, "z2", "run-2")
     note_open_run(store, "test", "run-2", "deleted")
     done = one_pass(left_behind, store)
-    assert {deed.name: deed.why for deed in done.deeds if deed.action == "deleted"} == {
-        "z1": "its run was told to terminate",
+    assert {action.name: action.why for action in done.actions if action.action == "deleted"} == {
+        "z1": "its run was asked to terminate",
         "z2": "its run is gone",
     }
     assert open_reservations(store, "run-2") == []
@@ -88,7 +88,7 @@ def test_a_job_of_a_running_run_is_left_alone_whatever_became_of_its_launcher(le
     left_behind.add("workflows", make.workflow("wf", RUN, "Running"))
     done = one_pass(left_behind, store)
     assert ("delete", "trainjobs", "z1") not in left_behind.calls
-    assert not [deed for deed in done.deeds if deed.action in ("deleted", "settled")]
+    assert not [action for action in done.actions if action.action in ("deleted", "settled")]
     # Its costs are noted while it runs, so that little is lost whatever happens.
     assert collect(store, RUN)[0].seconds == 60.0
     assert list_open_runs(store, "test") == {RUN: "wf"}
@@ -102,7 +102,7 @@ def test_foreign_jobs_are_never_touched(cluster, store, make):
         make.trainjob("unowned", RUN, workflow=""),
     )
     done = one_pass(cluster, store)
-    assert (done.deeds, done.failures) == ([], [])
+    assert (done.actions, done.failures) == ([], [])
     assert len(cluster.objects["trainjobs"]) == 3
 
 
@@ -136,7 +136,7 @@ def test_one_failing_job_does_not_stop_the_others(left_behind, store, make):
     left_behind.refused.add(("delete", "trainjobs", "a1"))
     done = one_pass(left_behind, store)
     assert sorted(left_behind.objects["trainjobs"]) == ["a1"]
-    assert [(deed.name, deed.why) for deed in done.failures] == [("a1", "delete trainjobs a1: refused")]
+    assert [(action.name, action.why) for action in done.failures] == [("a1", "delete trainjobs a1: refused")]
     left_behind.refused.clear()
     assert ("deleted", "a1") in actions(one_pass(left_behind, store))
 
@@ -145,7 +145,7 @@ def test_a_workflow_that_cannot_be_read_is_no_reason_to_delete(left_behind, stor
     left_behind.refused.add(("get", "workflows", "wf"))
     done = one_pass(left_behind, store)
     assert "z1" in left_behind.objects["trainjobs"]
-    assert [deed.name for deed in done.failures] == ["z1"]
+    assert [action.name for action in done.failures] == ["z1"]
 
 
 def test_an_answer_nobody_foresaw_does_not_stop_the_others(left_behind, store, make):
@@ -166,7 +166,7 @@ def test_where_the_store_is_away_jobs_are_stopped_and_the_ledger_follows(left_be
         monkeypatch.setattr(store, name, away)
     done = one_pass(left_behind, store)
     assert left_behind.objects["trainjobs"] == {}
-    assert {deed.why for deed in done.failures} == {"store away"}
+    assert {action.why for action in done.failures} == {"store away"}
     monkeypatch.undo()
     left_behind.now += 60
     one_pass(left_behind, store)
@@ -262,7 +262,7 @@ def test_a_job_that_was_deleted_is_stopped_and_let_go(left_behind, store, make, 
     left_behind.add("trainjobs", job)
     assert actions(one_pass(left_behind, store, dry_run=True)) == [("deleted", "z1")]
     done = one_pass(left_behind, store)
-    assert (done.deeds[0].action, done.deeds[0].why) == ("deleted", "it was deleted")
+    assert (done.actions[0].action, done.actions[0].why) == ("deleted", "it was deleted")
     assert left_behind.objects["trainjobs"] == {}
     assert [entry.outcome for entry in collect(store, RUN)] == ["cancelled"]
 
@@ -282,5 +282,5 @@ def test_a_job_is_settled_when_its_pods_have_ended_and_not_before(left_behind, s
 
 
 def test_a_run_that_has_not_begun_is_not_over(make):
-    assert why_over({"metadata": {}, "spec": {}}) == ""
-    assert why_over(make.workflow("wf", RUN, "Pending", activeDeadlineSeconds=3600)) == ""
+    assert end_reason({"metadata": {}, "spec": {}}) == ""
+    assert end_reason(make.workflow("wf", RUN, "Pending", activeDeadlineSeconds=3600)) == ""

@@ -1,4 +1,4 @@
-"""Set-up: what a person has to mend is one line."""
+"""Set-up: what a person has to fix is one line."""
 
 import importlib.util
 import sys

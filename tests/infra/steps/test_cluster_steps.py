@@ -1,4 +1,4 @@
-"""What steps do on a cluster beside their work: verdicts, retries, the run's shelf, outputs for the UI."""
+"""What steps do on a cluster beside their work: verdicts, retries, the run's files, outputs for the UI."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
-from zoetrope.infra.runs import RunPlan, RunShelf
+from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.steps import StepResult, execute_job, task_errors
 from zoetrope.infra.steps.outputs import Outputs
 from zoetrope.infra.store import open_store, put_json
@@ -18,7 +18,7 @@ JOB = json.dumps({"step": "curate", "config": {}, "operators": {"m": "c"}})
 
 
 @pytest.fixture
-def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunShelf:
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFiles:
     """The environment of a step's pod; no MLflow."""
     for name, value in {
         "ZOETROPE_CLUSTER": "true",
@@ -30,7 +30,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunShelf:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("KFP_RETRY_INDEX", raising=False)
-    return RunShelf(open_store(tmp_path / "store"), "run-1")
+    return RunFiles(open_store(tmp_path / "store"), "run-1")
 
 
 def fails(error: Exception) -> Any:
@@ -46,7 +46,7 @@ def succeeds(config: Any, context: Any) -> StepResult:
 
 
 def test_a_failure_for_good_is_repeated_by_no_retry_but_by_a_person(
-    pod: RunShelf, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pod: RunFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as first:
         execute_job(JOB, fails(ZoetropeError("curate: nothing is kept", "loosen the thresholds")))
@@ -64,13 +64,13 @@ def test_a_failure_for_good_is_repeated_by_no_retry_but_by_a_person(
 
 
 @pytest.mark.parametrize("error", [ZoetropeError("S3 is away", retryable=True), ConnectionError("reset")])
-def test_what_may_pass_leaves_no_verdict(pod: RunShelf, error: Exception) -> None:
+def test_what_may_pass_leaves_no_verdict(pod: RunFiles, error: Exception) -> None:
     with pytest.raises((SystemExit, ConnectionError)):
         execute_job(JOB, fails(error))
     assert pod.verdicts.get("curate") is None
 
 
-def test_a_fault_of_ours_is_final_too(pod: RunShelf) -> None:
+def test_a_fault_of_ours_is_final_too(pod: RunFiles) -> None:
     with pytest.raises(KeyError):
         execute_job(JOB, fails(KeyError("column")))
     verdict = pod.verdicts.get("curate")
@@ -78,7 +78,7 @@ def test_a_fault_of_ours_is_final_too(pod: RunShelf) -> None:
     assert "KeyError" in verdict.headline
 
 
-def test_a_pod_that_is_told_to_end_writes_nothing_more(pod: RunShelf) -> None:
+def test_a_pod_that_is_asked_to_end_writes_nothing_more(pod: RunFiles) -> None:
     with pytest.raises(SystemExit) as ended:
         execute_job(JOB, fails(SystemExit(143)))  # type: ignore[arg-type]
     assert ended.value.code == 143
@@ -87,7 +87,7 @@ def test_a_pod_that_is_told_to_end_writes_nothing_more(pod: RunShelf) -> None:
     assert json.loads(chain[0])["body"]["pod"] == "pod-a"
 
 
-def test_verdicts_are_forgotten_for_a_persons_retry(pod: RunShelf) -> None:
+def test_verdicts_are_forgotten_for_a_persons_retry(pod: RunFiles) -> None:
     pod.verdicts.write("stage_1", ZoetropeError("out of memory"))
     pod.verdicts.write("encode", ZoetropeError("no clip"))
     assert sorted(pod.verdicts.clear_all()) == ["encode", "stage_1"]
@@ -95,7 +95,7 @@ def test_verdicts_are_forgotten_for_a_persons_retry(pod: RunShelf) -> None:
 
 
 def test_tasks_that_are_no_steps_end_with_one_line_and_a_verdict(
-    pod: RunShelf, capsys: pytest.CaptureFixture[str]
+    pod: RunFiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended, task_errors("resolve"):
         raise ZoetropeError("unknown key stages.stage_9", "did you mean stage_1?")
@@ -104,9 +104,9 @@ def test_tasks_that_are_no_steps_end_with_one_line_and_a_verdict(
     assert pod.verdicts.get("resolve") is not None
 
 
-def test_the_last_step_closes_a_run_that_was_closed_before(pod: RunShelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_step_finishes_a_run_that_was_finished_before(pod: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person's retry: KFP does not repeat the exit task."""
-    monkeypatch.setattr("zoetrope.infra.reaper.collect.collect_this_run", lambda settings: None)
+    monkeypatch.setattr("zoetrope.infra.reaper.collector.collect_this_run", lambda settings: None)
     plan = RunPlan(run_id="run-1", pipeline="data", steps=("curate",), recipe="nano", recipe_digest="d")
     pod.write_plan(plan)
     execute_job(JOB, succeeds)
@@ -120,7 +120,7 @@ def test_the_last_step_closes_a_run_that_was_closed_before(pod: RunShelf, monkey
 
 
 @pytest.mark.parametrize("step", ["resolve", "finish"])
-def test_tasks_that_are_no_steps_name_their_pod_in_the_ledger(pod: RunShelf, step: str) -> None:
+def test_tasks_that_are_no_steps_name_their_pod_in_the_ledger(pod: RunFiles, step: str) -> None:
     with task_errors(step):
         [entry] = collect(pod.store, "run-1")
         assert (entry.step, entry.pod, entry.outcome) == (step, "pod-a", "open")
@@ -158,10 +158,10 @@ def test_every_artifact_has_its_file_also_where_a_step_had_nothing_for_it(tmp_pa
     assert Path(files.path).is_dir()
 
 
-def test_a_known_result_is_taken_runs_nothing_and_costs_nothing(pod: RunShelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_result_is_taken_runs_nothing_and_costs_nothing(pod: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     first = execute_job(JOB, succeeds)
     monkeypatch.setenv("ZOETROPE_RUN_ID", "run-2")
-    second = RunShelf(pod.store, "run-2")
+    second = RunFiles(pod.store, "run-2")
     page = SimpleNamespace(path=str(pod.store.local_path(pod.store.uri("page"))), metadata={})
     assert execute_job(JOB, fails(AssertionError("it ran")), page=page) == first
     assert collect(pod.store, "run-2") == []
@@ -170,11 +170,11 @@ def test_a_known_result_is_taken_runs_nothing_and_costs_nothing(pod: RunShelf, m
     assert "3 clips" in Path(page.path).read_text()
 
 
-def test_a_run_that_was_asked_to_computes_anew(pod: RunShelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_asked_to_computes_anew(pod: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     execute_job(JOB, succeeds)
     monkeypatch.setenv("ZOETROPE_RUN_ID", "run-2")
     plan = RunPlan(run_id="run-2", pipeline="data", steps=("curate",), recipe="nano", recipe_digest="d", fresh=True)
-    RunShelf(pod.store, "run-2").write_plan(plan)
+    RunFiles(pod.store, "run-2").write_plan(plan)
     keys: list[str] = []
 
     def noted(config: Any, context: Any) -> StepResult:

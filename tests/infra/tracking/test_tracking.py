@@ -131,7 +131,7 @@ def test_an_outage_warns_once_keeps_everything_and_sends_later(tracker, context,
         assert tracker.flush(context.outbox, run) == 0
         context.log_metrics({"loss": 0.5}, 1)
         assert tracker.flush(context.outbox, run) == 0
-    assert len(calls) == 3 + 1  # patient at first, quick while it is known to be down
+    assert len(calls) == 3 + 1  # many tries at first, quick while it is known to be down
     assert sum("kept in" in record.message for record in caplog.records) == 1
     with caplog.at_level(logging.INFO):
         assert tracker.flush(context.outbox, run) == 2

@@ -126,16 +126,16 @@ def test_a_job_that_ends_well_without_results_is_retryable(
 def test_no_units_are_no_job_and_a_single_light_one_neither(functions: Any, tmp_path: Path, stand_in: Any) -> None:
     given = context(tmp_path)
     assert results(functions, 0, given, 4) == []
-    (answer,) = map_units(functions.square, numbers(functions, 1), given, 4, light=True)
+    (answer,) = map_units(functions.square, numbers(functions, 1), given, 4, inline=True)
     assert answer.square == 0
     assert stand_in.jobs == []
 
 
 def test_what_is_not_json_is_refused(tmp_path: Path) -> None:
-    def raw(number: int, workplace: Any) -> bytes:
+    def raw(number: int, worker_context: Any) -> bytes:
         return bytes(number)
 
-    raw.__annotations__ = {"number": int, "workplace": object, "return": bytes}
+    raw.__annotations__ = {"number": int, "worker_context": object, "return": bytes}
     with pytest.raises(TypeError, match="which is not JSON"):
         list(map_units(raw, [1], context(tmp_path), 1))
 

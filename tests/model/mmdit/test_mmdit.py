@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zoetrope.model.mmdit import MMDiTConfig
-from zoetrope.model.mmdit.layers import rotary_table, rotate, timestep_embedding
+from zoetrope.model.mmdit.layers import apply_rotary, rotary_table, timestep_embedding
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.packing import image_ids, text_ids
 
@@ -130,7 +130,7 @@ def test_attention_depends_on_relative_positions():
         ids = torch.tensor([[first, second]])
         cos, sin = rotary_table(ids, (4, 4, 4), 10_000)
         both = torch.cat([query, key], dim=1)
-        turned = rotate(both, cos, sin)
+        turned = apply_rotary(both, cos, sin)
         return (turned[0, 0, 0] * turned[0, 1, 0]).sum()
 
     near = product([0, 1, 2], [3, 1, 4])
@@ -142,7 +142,7 @@ def test_rotation_pairs_the_two_halves():
     cos, sin = rotary_table(torch.tensor([[[1, 0, 0]]]), (2, 2, 2), 10_000)
     x = torch.tensor([1.0, 0, 0, 0, 0, 0]).view(1, 1, 1, 6)
     expected = [torch.tensor(1.0).cos(), 0, 0, torch.tensor(1.0).sin(), 0, 0]
-    torch.testing.assert_close(rotate(x, cos, sin).flatten(), torch.tensor(expected))
+    torch.testing.assert_close(apply_rotary(x, cos, sin).flatten(), torch.tensor(expected))
 
 
 def test_time_embedding_has_cosines_first():

@@ -21,9 +21,9 @@ from zoetrope.model.training.config import (
 )
 from zoetrope.model.training.loop import Resume
 from zoetrope.model.training.losses.discriminator import PatchDiscriminator
-from zoetrope.model.training.workers import Workers
+from zoetrope.model.training.process_group import ProcessGroup
 
-ALONE = Workers()
+ALONE = ProcessGroup()
 ARCHITECTURE = DCAEConfig(
     latent_channels=4, widths=(4, 24, 8), encoder_depths=(0, 0, 1), decoder_depths=(0, 0, 1),
     blocks=("ResBlock",) * 3, temporal=(True, False),
@@ -82,10 +82,10 @@ def test_the_parts_of_the_loss_are_reported_by_phase_and_add_up(lpips_file):
     config = with_losses(perceptual=PerceptualConfig(str(lpips_file)))
     _, metrics = train(config)
     for step, values in metrics.items():
-        playing = step > GAME.start
-        assert set(values) == ALWAYS | PARTS | {"nll_per"} | (GAME_PARTS if playing else set())
+        is_active = step > GAME.start
+        assert set(values) == ALWAYS | PARTS | {"nll_per"} | (GAME_PARTS if is_active else set())
         assert values["nll"] == pytest.approx(values["nll_rec"] + values["nll_per"], rel=1e-6)
-        game = values["gen_w"] * values["gen"] if playing else 0
+        game = values["gen_w"] * values["gen"] if is_active else 0
         assert values["loss"] == pytest.approx(values["nll"] + game, rel=1e-5, abs=1e-6)
 
 
@@ -194,20 +194,20 @@ from zoetrope.model.training.autoencoder import AutoencoderObjective, train_auto
 from zoetrope.model.training.config import LossesConfig, OptimizerConfig, PerceptualConfig
 from zoetrope.model.training.loop import train
 from zoetrope.model.training.losses.adversarial import adaptive_ratio
-from zoetrope.model.training.workers import Workers, join_workers
+from zoetrope.model.training.process_group import ProcessGroup, join_process_group
 
 def others_agree(tensor):
     first = tensor.clone()
     dist.broadcast(first, 0)
     return torch.equal(first, tensor)
 
-with join_workers() as workers:
+with join_process_group() as workers:
     # the first phase has no batch statistics: two workers and one make the same of the same batches
     smooth = OptimizerConfig(learning_rate=1e-3, eps=1e-3)
     losses = LossesConfig(reconstruction="frame_sum", perceptual=PerceptualConfig({lpips!r}))
     config = replace(phases.TRAINING, steps=3, losses=losses, optimizer=smooth)
     results = []
-    for who in (workers, Workers()):
+    for who in (workers, ProcessGroup()):
         model = VideoDCAE(phases.ARCHITECTURE).initialise(0)
         results.append(train_autoencoder(model, phases.CLIPS, config, who, phases.Recorder()))
     for name, tensor in results[0].weights.items():
@@ -221,7 +221,7 @@ with join_workers() as workers:
     def ratio(samples, who):
         values = samples @ weight
         return adaptive_ratio(values.square().mean(), values.mean(), weight, who)
-    torch.testing.assert_close(ratio(batch[workers.rank :: 2], workers), ratio(batch, Workers()))
+    torch.testing.assert_close(ratio(batch[workers.rank :: 2], workers), ratio(batch, ProcessGroup()))
 
     # the second phase: workers see other clips and stay alike
     config = phases.TRAINING

@@ -9,7 +9,7 @@ import pytest
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.images.lock import read_images
 from zoetrope.infra.placement import PLAIN, TORCH_CPU, TORCH_GPU, placement_of
-from zoetrope.infra.runs import RunPlan, RunShelf
+from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.begin import ClusterInputs
@@ -103,7 +103,7 @@ def test_a_run_begins_with_a_plan_and_no_image_is_part_of_a_job(tmp_path: Path) 
     run = ClusterInputs.read("train", manifest, json.dumps(IMAGES))
     *jobs, dataset = resolve("nano", RunInputs(budget_usd=3), settings, run)
     assert dataset == manifest
-    plan = RunShelf(open_store(tmp_path), "run-1").plan()
+    plan = RunFiles(open_store(tmp_path), "run-1").plan()
     assert plan is not None
     assert (plan.recipe, float(plan.budget_usd), plan.images) == ("nano", 3.0, IMAGES)
     assert plan.dataset == {"reference": dataset, "tag": "", "revision": "", "digest": "d"}
@@ -116,9 +116,9 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(tmp_path / "store")
-    shelf = RunShelf(store, "run-1")
+    run_files = RunFiles(store, "run-1")
     settings = Settings(store=store.root, run_id="run-1", cluster=True, tracking_uri="")
-    monkeypatch.setattr("zoetrope.infra.reaper.collect.collect_this_run", lambda settings: None)
+    monkeypatch.setattr("zoetrope.infra.reaper.collector.collect_this_run", lambda settings: None)
 
     def record(step: str, run: str, **inputs: str) -> str:
         product = str(put_json(store, {"schema": step, "name": "films", "digest": "d"}))
@@ -128,15 +128,15 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
 
     page = SimpleNamespace(path=str(tmp_path / "page"), metadata={})
     finish("RUNNING", "", settings, page)
-    assert shelf.record()["status"] == "FAILED"  # type: ignore[index]
+    assert run_files.record()["status"] == "FAILED"  # type: ignore[index]
     steps = PIPELINES["data"]
-    shelf.write_plan(RunPlan(run_id="run-1", pipeline="data", steps=steps, recipe="nano", recipe_digest="d"))
+    run_files.write_plan(RunPlan(run_id="run-1", pipeline="data", steps=steps, recipe="nano", recipe_digest="d"))
     finish("CANCELED", "", settings, page)
-    assert shelf.record()["status"] == "KILLED"  # type: ignore[index]
+    assert run_files.record()["status"] == "KILLED"  # type: ignore[index]
     cached = record("encode", "run-0")
-    shelf.note_step("report", record("report", "run-1", encode=cached), "x")
+    run_files.note_step("report", record("report", "run-1", encode=cached), "x")
     finish("COMPLETE", "", settings, page)
-    found = shelf.record()
+    found = run_files.record()
     assert found is not None
     assert found["status"] == "FINISHED"
     made = found["steps"]["encode"]["product"]

@@ -85,10 +85,10 @@ def test_launchers_ask_for_nothing_themselves_and_pass_their_settings_on() -> No
 
 def test_the_form_has_few_described_inputs() -> None:
     expected = {
-        "data": ["budget_usd", "overrides", "source"],
-        "train": ["budget_usd", "dataset", "overrides", "promote_when_green"],
-        "evaluate": ["budget_usd", "checkpoint", "overrides", "promote_when_green"],
-        "full": ["budget_usd", "overrides", "promote_when_green", "source"],
+        "data": ["budget_usd", "fresh", "overrides", "source"],
+        "train": ["budget_usd", "dataset", "fresh", "overrides", "promote_when_green"],
+        "evaluate": ["budget_usd", "checkpoint", "fresh", "overrides", "promote_when_green"],
+        "full": ["budget_usd", "fresh", "overrides", "promote_when_green", "source"],
     }
     for pipeline in PIPELINES:
         spec = next(yaml.safe_load_all((CLUSTER / f"nano-{pipeline}.yaml").read_text()))

@@ -10,7 +10,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys import store_result
 from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.steps import Job
+from zoetrope.infra.steps import StepJob
 from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.inputs import RunInputs
 from zoetrope.pipelines.definition.resolve import fingerprint, require_user_files, resolve, resolve_jobs
@@ -31,7 +31,7 @@ def test_jobs_are_complete_and_repeat() -> None:
     assert changed(jobs(), jobs()) == set()
     assert changed(jobs(run="a"), jobs(run="b")) == {"report"}
     for name, text in list(jobs().items())[:-1]:
-        job = Job.model_validate_json(text)
+        job = StepJob.model_validate_json(text)
         assert (job.step, bool(job.operators), bool(job.libraries)) == (name, STEPS[name].cached, STEPS[name].cached)
 
 
@@ -166,7 +166,7 @@ def test_what_is_known_names_the_run_that_made_it_and_what_follows_from_somethin
 
     def origins(run: str, **more: Any) -> dict[str, str]:
         found = resolve("nano", RunInputs(), Settings(run_id=run, store=store.root, **more))
-        jobs = [Job.model_validate_json(text) for text in found[:-1]]
+        jobs = [StepJob.model_validate_json(text) for text in found[:-1]]
         return {job.step: job.origin for job in jobs}
 
     def made(step: str, run: str, inputs: dict[str, str]) -> str:

@@ -304,9 +304,9 @@ def zoetrope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """The lock of images, and which of them the registry has."""
-    from zoetrope.infra.images import lock, registry
+    from zoetrope.infra.images import container_registry, lock
 
     there = {IMAGE: True}
     monkeypatch.setattr(lock, "read_images", lambda path: lock.ImagesLock(images={"core": IMAGE}))
-    monkeypatch.setattr(registry, "digest_exists", lambda image: there[image])
+    monkeypatch.setattr(container_registry, "digest_exists", lambda image: there[image])
     return there

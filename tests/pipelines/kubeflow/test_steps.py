@@ -1,4 +1,4 @@
-"""Steps of real runs, as KFP 2.17.0 and Argo 4.0.5 told of them: KFP loses sight of a run of compressed nodes."""
+"""Steps of real runs, as KFP 2.17.0 and Argo 4.0.5 reported them: KFP loses sight of a run of compressed nodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def show(kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch, tmp_path
         if workflows is not None:
             monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
             monkeypatch.setattr(
-                "zoetrope.pipelines.kubeflow.kubernetes.cluster", lambda namespace, patience=None: workflows
+                "zoetrope.pipelines.kubeflow.kubernetes.cluster", lambda namespace, retry_seconds=None: workflows
             )
         kubeflow.runs["r1"] = recorded["run"] | {"run_id": "r1", "pipeline_spec": RECORDED["spec"]} | changes
         said = zoetrope("runs", "show", "r1", "--host", kubeflow.url, "--json")
@@ -121,7 +121,7 @@ def change(nodes: dict[str, Any], end: str, **fields: Any) -> dict[str, Any]:
     return nodes | {found: nodes[found] | fields}
 
 
-def test_tries_are_counted_and_a_failure_is_told(show: Show) -> None:
+def test_tries_are_counted_and_a_failure_is_reported(show: Show) -> None:
     nodes = dict(RECORDED["full"]["nodes"])
     (first,) = (node for node in nodes.values() if node["name"].endswith(".train-stage-2(0).executor(0)"))
     nodes["second"] = first | {"name": first["name"].replace("executor(0)", "executor(1)"), "phase": "Running"}

@@ -140,7 +140,7 @@ def test_a_server_in_trouble_may_recover(kubeflow: Any, zoetrope: Any) -> None:
     kubeflow.status = 503
     said = zoetrope("submit", "nano", "--host", kubeflow.url)
     assert (said.code, kubeflow.created) == (75, [])
-    assert "in trouble (503)" in said.problem
+    assert "server error (503)" in said.problem
 
 
 @pytest.mark.parametrize("version", ["2.17.0", "v2.17.3", "2.18.0", "3.0.0", "unknown"])
@@ -158,9 +158,9 @@ def test_newer_servers_and_those_without_a_version_are_taken(kubeflow: Any, zoet
         (("--source", "/videos"), "--source '/videos' is no source"),
         (("--source", "samples:x"), "--source 'samples:x' is no source"),
         (("--dataset", "nano-v1", "--source", "samples:1"), "--dataset starts from a dataset version"),
-        (("--budget", "much"), "--budget 'much' is no amount"),
-        (("--budget", "-1"), "--budget '-1' is no amount"),
-        (("--budget", "nan"), "--budget 'nan' is no amount"),
+        (("--budget", "much"), "--budget 'much' is not an amount"),
+        (("--budget", "-1"), "--budget '-1' is not an amount"),
+        (("--budget", "nan"), "--budget 'nan' is not an amount"),
         (("--set", "stages.stage_9.steps=1"), "unknown key stages.stage_9"),
         (("--set", "generate.videos"), "is not path=value"),
         (("--set", "generate.videos='1\n2'"), "a value has several lines"),
@@ -224,7 +224,7 @@ def test_waiting_shows_each_change_once_and_ends_with_the_verdict(
     assert lines[-3:] == ["run run-1 failed after 5:00", "stage_1: no room", "  -> use less"]
 
 
-def test_a_run_without_a_verdict_for_good_may_be_retried(
+def test_a_run_without_a_permanent_failure_may_be_retried(
     kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ZOETROPE_STORE", open_store(tmp_path / "store").root)
@@ -267,7 +267,7 @@ def test_a_recipe_asks_for_what_its_pods_are_given() -> None:
 def test_a_cluster_that_does_not_fit_is_one_line_and_creates_nothing(
     kubeflow: Any, zoetrope: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(ground: Any, *, before_submit: bool) -> list[Finding]:
+    def look(context: Any, *, before_submit: bool) -> list[Finding]:
         assert before_submit
         return [Finding("quotas", "problem", "quota q is too small", "raise it")]
 

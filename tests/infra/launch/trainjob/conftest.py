@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from zoetrope.infra.launch.trainjob.runner import Contract
+from zoetrope.infra.launch.trainjob.runner import JobRunner
 
 RUN, STEP, NAME = "run-1", "stage_1", "zjob"
 LABELS = {"app.kubernetes.io/managed-by": "zoetrope", "zoetrope/run": RUN, "zoetrope/step": STEP}
@@ -80,9 +80,9 @@ class Step:
     """A step and the cluster around it.
 
     Attributes:
-        said: what the person was told.
+        said: the status lines.
         lines: of the job's log.
-        ended: (attempt, number of pods, whether the job was still there) for each call of `on_end`.
+        ended: (attempt, number of pods, whether the job was still there) for each call of `on_finished`.
         reserved: attempts for which money was set aside.
     """
 
@@ -90,16 +90,16 @@ class Step:
         self.server, self.make = server, make
         self.said, self.lines, self.ended, self.reserved = [], [], [], []
         self.result = True
-        self.cluster = server.client(patience=30)
+        self.cluster = server.client(retry_seconds=30)
 
-    def contract(self, **changes):
+    def runner(self, **changes):
         labels = dict(self.make.labels)
         fields = {
             "cluster": self.cluster, "name": self.make.name, "labels": labels, "digest": "d", "make_body": self.body,
-            "has_result": lambda: self.result, "say": self.said.append, "write": self.lines.append,
-            "on_end": self.on_end, "reserve": self.reserved.append, "max_restarts": 2,
+            "has_result": lambda: self.result, "on_status": self.said.append, "on_log_line": self.lines.append,
+            "on_finished": self.on_finished, "reserve": self.reserved.append, "max_restarts": 2,
         }  # fmt: skip
-        return Contract(**{**fields, **changes})
+        return JobRunner(**{**fields, **changes})
 
     def body(self, attempt, owner):
         job = self.make.job(attempt=attempt, created=None)
@@ -108,7 +108,7 @@ class Step:
             job["metadata"]["ownerReferences"] = [owner]
         return job
 
-    def on_end(self, job, pods):
+    def on_finished(self, job, pods):
         there = ("trainjobs", self.make.name) in self.server.objects
         self.ended.append((job["metadata"]["labels"]["zoetrope/attempt"], len(pods), there))
 
@@ -144,6 +144,6 @@ class Step:
 
 @pytest.fixture
 def step(api_server, make, monkeypatch):
-    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.RECONNECT_SECONDS", 0.01)
     monkeypatch.setattr("zoetrope.infra.launch.trainjob.follow.LOG_END_SECONDS", 0.5)
     return Step(api_server, make)

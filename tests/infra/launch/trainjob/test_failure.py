@@ -74,8 +74,8 @@ def test_memory_counts_before_everything(make, failed):
 def test_the_first_to_fail_is_the_cause_and_among_equals_the_one_that_says_most(make, failed):
     first, second = make.pod(0, "Failed", exit_code=75, ended=make.at(50)), make.pod(1, "Failed", exit_code=2)
     assert kind(failed, second, first) is Kind.PASSING
-    plain, telling = make.pod(0, "Failed", exit_code=1), make.pod(1, "Failed", exit_code=75)
-    assert kind(failed, plain, telling) is Kind.PASSING
+    plain, specific = make.pod(0, "Failed", exit_code=1), make.pod(1, "Failed", exit_code=75)
+    assert kind(failed, plain, specific) is Kind.PASSING
 
 
 def test_a_pod_deleted_from_outside_is_a_lost_one_and_its_peers_say_nothing(make, failed):

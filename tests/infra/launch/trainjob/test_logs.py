@@ -46,7 +46,7 @@ class Follower:
     """A NodeLog and what it wrote."""
 
     def __init__(self, server, monkeypatch):
-        monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.AGAIN_SECONDS", 0.01)
+        monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.RECONNECT_SECONDS", 0.01)
         self.lines, self.stop = [], Stop()
         self.log = NodeLog(server.client(), self.lines.append, self.stop)
 
@@ -121,7 +121,7 @@ def test_the_tail_of_a_log(api_server, make):
 
 
 def test_a_person_reads_one_node_until_the_job_ends(api_server, make, monkeypatch):
-    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("zoetrope.infra.launch.trainjob.logs.POLL_SECONDS", 0.01)
     api_server.put("trainjobs", make.job())
     api_server.put("pods", make.pod(0, uid=None))
     name = api_server.put("pods", make.pod(1, uid=None))["metadata"]["name"]

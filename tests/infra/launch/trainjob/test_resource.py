@@ -55,7 +55,7 @@ def check(job):
     TrainerV1alpha1TrainJob.from_dict(job)
     names.check_name(job["metadata"]["name"])
     for value in job["metadata"]["labels"].values():
-        assert names.is_label_value(value)
+        assert names.label_value(value) == value  # which is so for valid ones alone
     assert not names.RESERVED_ENVIRONMENT & {variable["name"] for variable in job["spec"]["trainer"]["env"]}
     return job
 

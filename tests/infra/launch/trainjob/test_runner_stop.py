@@ -11,22 +11,22 @@ FLOW = {"metadata": {"name": "flow"}, "spec": {}, "status": {"phase": "Running"}
 def test_terminate_deletes_the_job_at_once(step, how):
     step.server.put("workflows", FLOW)
     step.attempt(step.pod())
-    deeds = {
+    actions = {
         "terminate": lambda _: step.server.change("workflows", "flow", spec={"activeDeadlineSeconds": 0}),
         "stop": lambda _: step.server.change("workflows", "flow", spec={"shutdown": "Terminate"}),
         "ended": lambda _: step.server.change("workflows", "flow", status={"phase": "Failed"}),
         "deleted": lambda _: step.server.remove("workflows", "flow"),
     }
-    step.server.on("GET", "log", deeds[how], query="follow")
+    step.server.on("GET", "log", actions[how], query="follow")
     with pytest.raises(SystemExit) as caught:
-        step.contract(workflow="flow").fulfil()
+        step.runner(workflow="flow").run()
     assert caught.value.code == 143
     assert step.server.made("DELETE") == [step.make.name]
     assert step.ended == [("1", 1, True)]
 
 
 def test_bookkeeping_that_hangs_does_not_keep_a_terminated_job_alive(step, monkeypatch):
-    monkeypatch.setattr("zoetrope.infra.launch.trainjob.runner.LAST_WORDS_SECONDS", 0.01)
+    monkeypatch.setattr("zoetrope.infra.launch.trainjob.runner.FINAL_RECORD_SECONDS", 0.01)
     step.server.put("workflows", FLOW)
     step.attempt(step.pod())
     deleted = threading.Event()
@@ -36,16 +36,16 @@ def test_bookkeeping_that_hangs_does_not_keep_a_terminated_job_alive(step, monke
     )  # fmt: skip
     step.server.on("DELETE", "trainjobs", lambda _: deleted.set())
     with pytest.raises(SystemExit):
-        step.contract(workflow="flow", on_end=lambda job, pods: deleted.wait(60)).fulfil()
+        step.runner(workflow="flow", on_finished=lambda job, pods: deleted.wait(60)).run()
     assert deleted.is_set()
 
 
 def test_bookkeeping_that_fails_does_not_fail_the_step(step, caplog):
-    def on_end(job, pods):
+    def on_finished(job, pods):
         raise OSError("store is away")
 
     step.attempt(step.ends("Complete"))
-    step.contract(on_end=on_end).fulfil()
+    step.runner(on_finished=on_finished).run()
     assert "could not be recorded" in caplog.text
 
 
@@ -53,6 +53,6 @@ def test_a_run_that_was_terminated_before_makes_nothing_and_stops_what_is_there(
     step.server.put("workflows", {**FLOW, "spec": {"activeDeadlineSeconds": 0}})
     step.there()
     with pytest.raises(SystemExit):
-        step.contract(workflow="flow").fulfil()
+        step.runner(workflow="flow").run()
     assert step.server.made("POST") == []
     assert step.server.made("DELETE") == [step.make.name]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from zoetrope.model.training.config import AdversarialConfig, OptimizerConfig
 from zoetrope.model.training.losses.adversarial import Adversary, adaptive_ratio, generator_loss, hinge_loss
 from zoetrope.model.training.losses.discriminator import PatchDiscriminator
-from zoetrope.model.training.workers import Workers
+from zoetrope.model.training.process_group import ProcessGroup
 
-ALONE, CPU = Workers(), torch.device("cpu")
+ALONE, CPU = ProcessGroup(), torch.device("cpu")
 SMALL = AdversarialConfig(channels=4, layers=2, optimizer=OptimizerConfig(learning_rate=3e-3, betas=(0.5, 0.9)))
 judgements = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8)
 
@@ -95,7 +95,7 @@ def test_the_gradient_of_the_generator_passes_the_discriminator_by():
     adversary = Adversary(SMALL, 10, 0, ALONE, CPU)
     before = {name: tensor.clone() for name, tensor in adversary.discriminator.state_dict().items()}
     reconstruction = videos(0).requires_grad_()
-    adversary.judge(reconstruction, 0).backward()
+    adversary.adversarial_loss(reconstruction, 0).backward()
     assert reconstruction.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in adversary.discriminator.parameters())
     assert all(parameter.requires_grad for parameter in adversary.discriminator.parameters())
@@ -103,10 +103,10 @@ def test_the_gradient_of_the_generator_passes_the_discriminator_by():
 
 
 def test_dropout_is_of_the_step_and_leaves_no_trace():
-    adversary, neighbour = (Adversary(SMALL, 10, 0, Workers(rank), CPU) for rank in (0, 1))
+    adversary, neighbour = (Adversary(SMALL, 10, 0, ProcessGroup(rank), CPU) for rank in (0, 1))
     state = torch.random.get_rng_state()
-    first, again, later = (adversary.judge(videos(0), step).item() for step in (3, 3, 4))
-    other_rank = neighbour.judge(videos(0), 3).item()
+    first, again, later = (adversary.adversarial_loss(videos(0), step).item() for step in (3, 3, 4))
+    other_rank = neighbour.adversarial_loss(videos(0), 3).item()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert first == again
     assert len({first, later, other_rank}) == 3
@@ -119,7 +119,7 @@ def blocky(seed, count=2):
 def test_the_discriminator_learns_to_tell_two_kinds_apart():
     optimizer = OptimizerConfig(learning_rate=1e-2, betas=(0.5, 0.99))
     adversary = Adversary(replace(SMALL, channels=8, dropout=0.1, optimizer=optimizer), 100, 0, ALONE, CPU)
-    losses = [adversary.learn(videos(1000 + step, 4), blocky(step, 4), step).item() for step in range(100)]
+    losses = [adversary.train_step(videos(1000 + step, 4), blocky(step, 4), step).item() for step in range(100)]
     assert losses[0] == pytest.approx(1, abs=0.2)
     assert np.mean(losses[-5:]) < 0.3
     judge = adversary.discriminator
@@ -129,7 +129,7 @@ def test_the_discriminator_learns_to_tell_two_kinds_apart():
 def test_a_gradient_without_end_is_named():
     adversary = Adversary(SMALL, 10, 0, ALONE, CPU)
     with pytest.raises(ValueError, match=r"training of the discriminator: the gradient is not finite in step 4"):
-        adversary.learn(videos(0) * float("inf"), videos(1), 3)
+        adversary.train_step(videos(0) * float("inf"), videos(1), 3)
 
 
 @pytest.mark.parametrize(

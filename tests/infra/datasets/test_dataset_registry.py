@@ -213,7 +213,7 @@ def test_killed_at_any_git_command_the_same_adopt_finishes(
 def test_a_living_git_command_keeps_its_lock(
     registry: DatasetRegistry, store: Store, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoetrope.infra.datasets.git.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("zoetrope.infra.datasets.git.TIMEOUT_SECONDS", 0.1)
     registry.adopt(make_dataset(store, b"one"), "run-1")
     lock = directory / ".git" / "index.lock"
     lock.touch()

@@ -12,7 +12,7 @@ from zoetrope.model.data.shards import RawTensor
 
 
 @dataclass(frozen=True)
-class ClipJob:
+class ClipTask:
     """One clip to encode.
 
     Attributes:
@@ -35,7 +35,7 @@ class ClipJob:
 
 
 @dataclass(frozen=True)
-class SourceJob:
+class SourceTask:
     """All clips of one source video: decoded in one pass.
 
     Attributes:
@@ -46,7 +46,7 @@ class SourceJob:
 
     source_id: str
     video: str
-    clips: tuple[ClipJob, ...]
+    clips: tuple[ClipTask, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class EncodeUnit:
     """
 
     setup: str
-    sources: tuple[SourceJob, ...]
+    sources: tuple[SourceTask, ...]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class EncodedClip:
         shapes: bucket name -> [C, T, H, W] of the latent.
     """
 
-    job: ClipJob
+    job: ClipTask
     tensors: Mapping[str, RawTensor]
     statistics: Mapping[str, Mapping[str, float]]
     shapes: Mapping[str, tuple[int, ...]]
@@ -157,7 +157,7 @@ def long_enough(bucket: BucketConfig, start: Fraction, end: Fraction) -> bool:
     return start + (bucket.frames - 1) / Fraction(bucket.fps).limit_denominator(1001) < end
 
 
-def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[SourceJob]:
+def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iterator[SourceTask]:
     """Groups clips by source, in the order of the shards: by source, then by clip.
 
     Args:
@@ -165,23 +165,23 @@ def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iter
         rows: rows of clips.parquet with `caption` and `split` of captions.parquet.
     """
     ordered = sorted(rows, key=lambda row: (row["source_id"], row["clip_id"]))
-    pending: list[ClipJob] = []
+    pending: list[ClipTask] = []
     for number, row in enumerate(ordered):
         start, end = Fraction(row["start"]), Fraction(row["end"])
         fitting = [at for at, bucket in enumerate(config.buckets) if long_enough(bucket, start, end)]
         if fitting:
             crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
-            pending.append(ClipJob(row["clip_id"], start, end, crop, row["caption"], row["split"], tuple(fitting)))
+            pending.append(ClipTask(row["clip_id"], start, end, crop, row["caption"], row["split"], tuple(fitting)))
         last = number + 1 == len(ordered) or ordered[number + 1]["source_id"] != row["source_id"]
         if last and pending:
             uri = row["video"].rpartition("@sha256:")[0]
-            yield SourceJob(row["source_id"], uri, tuple(pending))
+            yield SourceTask(row["source_id"], uri, tuple(pending))
             pending = []
 
 
-def encode_units(config: EncodeConfig, setup: str, sources: Iterable[SourceJob]) -> Iterator[EncodeUnit]:
+def encode_units(config: EncodeConfig, setup: str, sources: Iterable[SourceTask]) -> Iterator[EncodeUnit]:
     """Groups of sources with at least `clips_per_unit` clips: no more texts than theirs are held at a time."""
-    group: list[SourceJob] = []
+    group: list[SourceTask] = []
     for source in sources:
         group.append(source)
         if sum(len(each.clips) for each in group) >= config.clips_per_unit:

@@ -12,8 +12,8 @@ from zoetrope.infra.ledger import LedgerChain, collect
 from zoetrope.infra.ledger.budget import open_reservations, reserve
 from zoetrope.infra.ledger.open_runs import list_open_runs
 from zoetrope.infra.placement import Placement
-from zoetrope.infra.reaper.collect import collect_pods, collect_run, collect_this_run, end_of_job
-from zoetrope.infra.reaper.pods import pod_facts
+from zoetrope.infra.reaper.collector import collect_pods, collect_run, collect_this_run, finished_job_hook
+from zoetrope.infra.reaper.pod_facts import pod_facts
 from zoetrope.infra.resources import Resources
 from zoetrope.infra.settings import Settings
 
@@ -159,7 +159,7 @@ def test_the_launchers_hook_notes_the_job_and_settles_it(run, store, make):
         store, RUN, "z1", 2, Placement(gpus=8, gpu_kind="h200", deadline=3600),
         budget_usd="20", price_sheet="open-sora-2-paper-2025-03", clock=run.clock,
     )  # fmt: skip
-    hook = end_of_job(run, store, RUN, price_sheet="open-sora-2-paper-2025-03", clock=run.clock)
+    hook = finished_job_hook(run, store, RUN, price_sheet="open-sora-2-paper-2025-03", clock=run.clock)
     hook(make.trainjob("z1", RUN, attempt=2), run.pods({}))
     assert len(open_reservations(store, RUN)) == 1  # it runs: it was left for the next attempt to adopt
     done = make.job_pod("z1-node-0-0-aaaaa", "z1", created=5, scheduled=65, ended=965, gpus=8)
@@ -245,7 +245,7 @@ def test_an_evicted_pod_ends_when_it_was_given_up(make):
 
 
 @pytest.mark.parametrize(("asked", "outcome"), [(60, "cancelled"), (90, "failed")])
-def test_a_pod_that_was_told_to_end_is_cancelled_and_one_deleted_afterwards_is_not(make, asked, outcome):
+def test_a_pod_that_was_asked_to_end_is_cancelled_and_one_deleted_afterwards_is_not(make, asked, outcome):
     pod = make.job_pod("p", "z1", ended=80, exit_code=143)
     pod["metadata"] |= {"deletionTimestamp": make.stamp(asked + 30), "deletionGracePeriodSeconds": 30}
     assert pod_facts(pod, make.trainjob("z1", RUN)).outcome == outcome

@@ -73,7 +73,7 @@ def pod_facts(
 
 
 def _place(meta: Mapping[str, Any], job: Mapping[str, Any] | None) -> tuple[str, int, str]:
-    """Step, number of the try and role of a pod.
+    """Step, number of the attempt and role of a pod.
 
     Argo names a step's pods `WORKFLOW.root.STEP.executor` and `WORKFLOW.root.STEP-driver`, with `(N)` behind the part
     that it tries again.
@@ -81,7 +81,7 @@ def _place(meta: Mapping[str, Any], job: Mapping[str, Any] | None) -> tuple[str,
     if job is not None:
         labels = job["metadata"].get("labels", {})
         attempt = int(labels.get(ATTEMPT, "1"))
-        # A job that is made anew has the old one's name, and its pods may still be ending.
+        # A job that is recreated has the old one's name, and its pods may still be ending.
         older = meta.get("creationTimestamp", "") < job["metadata"].get("creationTimestamp", "")
         return labels.get(STEP, ""), max(1, attempt - older), "job"
     name = meta.get("annotations", {}).get(NODE_NAME, "")

@@ -1,4 +1,4 @@
-"""How a run ended and why, in the words of its steps: what they left in the store."""
+"""How a run ended and why, from the messages that its steps left in the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoetrope.pipelines.kubeflow.views import RunView
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunOutcome:
     """What a run came to.
 
     Attributes:
@@ -30,28 +30,28 @@ def verdict_prefix(run_id: str) -> str:
     return f"verdicts/{run_id}/"
 
 
-def verdict(run: RunView, store: Store | None) -> Verdict:
-    """The verdict of an ended run; without a store only what KFP says is known.
+def run_outcome(run: RunView, store: Store | None) -> RunOutcome:
+    """The outcome of an ended run; without a store only what KFP says is known.
 
-    A step that failed for good leaves `verdicts/RUN/STEP.json` with headline and hint. One that left nothing used up
+    A step that failed permanently leaves `verdicts/RUN/STEP.json` with headline and hint. One that left nothing used up
     its retries on faults that may pass, and so may be retried.
     """
     if run.state == "succeeded":
-        return Verdict(EXIT_OK)
+        return RunOutcome(EXIT_OK)
     if run.state == "cancelled":
-        return Verdict(EXIT_USER_ERROR, ("the run was cancelled",))
+        return RunOutcome(EXIT_USER_ERROR, ("the run was cancelled",))
     left = _left(run.run_id, store) if store is not None else None
     lines = [
         _line(run.run_id, step.step, step.error, (left or {}).get(step.step))
         for step in run.steps
         if step.state == "failed"
     ]
-    for_good = left is None or bool(left) or not lines
+    permanent = left is None or bool(left) or not lines
     if not lines:
         lines.append(run.error or f"the run ended as {run.state}")
-    elif not for_good:
-        lines.append(f"no step failed for good: `zoetrope runs retry {run.run_id}` goes on where it stopped")
-    return Verdict(EXIT_USER_ERROR if for_good else EXIT_RETRYABLE, tuple(lines))
+    elif not permanent:
+        lines.append(f"no step failed permanently: `zoetrope runs retry {run.run_id}` goes on where it stopped")
+    return RunOutcome(EXIT_USER_ERROR if permanent else EXIT_RETRYABLE, tuple(lines))
 
 
 def _line(run_id: str, step: str, error: str, said: Mapping[str, Any] | None) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerChain, PodFacts, PodLedger, collect, next_attempt
-from zoetrope.infra.ledger.pods import GONE, events_of, read_pods
+from zoetrope.infra.ledger.pod_ledger import GONE, events_of, read_pods
 from zoetrope.infra.resources import Resources
 
 RUN = "run-1"

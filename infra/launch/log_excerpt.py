@@ -14,7 +14,7 @@ _CAUSE = re.compile(r"(?:\[[a-z_]*\d+\]:\s?)*(?P<cause>[A-Za-z_][\w.]*(?:Error|E
 _WORKER_EXIT = re.compile(r"^\s*exitcode\s*:\s*(?P<code>-?\d+)")
 
 
-def telling_lines(lines: Sequence[str]) -> list[str]:
+def relevant_lines(lines: Sequence[str]) -> list[str]:
     """The last lines; of a torchrun log the last lines of its workers."""
     kept = [line.rstrip() for line in lines if line.strip()]
     workers = [line for line in kept if _WORKER_LINE.match(line) and not line.endswith("]:")]

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 
 @dataclass(frozen=True)
-class Workers:
+class ProcessGroup:
     """Who takes part: this process is `rank` of `world`, and `local_rank` of `local_world` on its node.
 
     Without the latter two all processes are on one node.
@@ -65,7 +65,7 @@ class Workers:
 
 
 @contextmanager
-def join_workers(threads: int = 1) -> Iterator[Workers]:
+def join_process_group(threads: int = 1) -> Iterator[ProcessGroup]:
     """Joins the group that torchrun set up (gloo) for the time of the block; a lone process is a group of one.
 
     Args:
@@ -76,11 +76,11 @@ def join_workers(threads: int = 1) -> Iterator[Workers]:
     torch.use_deterministic_algorithms(True)
     try:
         if not dist.is_torchelastic_launched():
-            yield Workers()
+            yield ProcessGroup()
             return
         dist.init_process_group("gloo")
         local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])  # of torchrun
-        yield Workers(dist.get_rank(), dist.get_world_size(), *local)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), *local)
         dist.destroy_process_group()
     finally:
         torch.set_num_threads(former[0])
@@ -93,7 +93,7 @@ def generator_for(seed: int, step: int, rank: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def batch_indices(count: int, batch_size: int, step: int, seed: int, workers: Workers) -> list[int]:
+def batch_indices(count: int, batch_size: int, step: int, seed: int, workers: ProcessGroup) -> list[int]:
     """Samples of this worker in one step.
 
     Epochs are permutations of their own and follow each other without a gap; the global batch of a step does not

@@ -22,7 +22,7 @@ REMIND_SECONDS = 15.0
 GRACE_SECONDS = 30.0
 
 
-class Patience:
+class RetryPolicy:
     """Repeats calls that failed by a fault that passes.
 
     Args:
@@ -36,7 +36,7 @@ class Patience:
         self._lock = threading.Lock()
         self._reached = False
         self._away_since: float | None = None
-        self._told = 0.0
+        self._logged_at = 0.0
 
     def call(self, what: str, function: Callable[[], Result]) -> Result:
         """`function()`, again and again while it fails by a fault that passes; the last error goes on."""
@@ -44,11 +44,11 @@ class Patience:
             retry=retry_if_exception(self._passes),
             stop=stop_after_delay(self.seconds),
             wait=wait_exponential_jitter(multiplier=0.2, max=self.longest_wait, jitter=0.2),
-            before_sleep=lambda state: self._say(what, state.outcome.exception() if state.outcome else None),
+            before_sleep=lambda state: self._log_failure(what, state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         result: Result = retrying(function)
-        self._back()
+        self._note_success()
         return result
 
     def _passes(self, error: BaseException) -> bool:
@@ -57,26 +57,26 @@ class Patience:
                 away = self._away_since
                 return self._reached and away is not None and time.monotonic() - away < GRACE_SECONDS
             if error.status not in PASSING_STATUS:
-                self._back()
+                self._note_success()
             return error.status in PASSING_STATUS
         if isinstance(error, (urllib3.exceptions.NameResolutionError, urllib3.exceptions.SSLError)):
             return self._reached  # wrong from the start, unless it worked before
         return isinstance(error, urllib3.exceptions.HTTPError)
 
-    def _say(self, what: str, error: BaseException | None) -> None:
+    def _log_failure(self, what: str, error: BaseException | None) -> None:
         now = time.monotonic()
         with self._lock:
             if self._away_since is None:
                 self._away_since = now
-            elif now - self._told < REMIND_SECONDS:
+            elif now - self._logged_at < REMIND_SECONDS:
                 return
-            self._told = now
+            self._logged_at = now
             away = now - self._away_since
         log.warning(
             "Kubernetes API: %s: %s; away for %.0f s, tried again for up to %.0f s", what, error, away, self.seconds
         )
 
-    def _back(self) -> None:
+    def _note_success(self) -> None:
         with self._lock:
             self._reached = True
             if self._away_since is None:

@@ -52,7 +52,7 @@ class PodFacts:
         pod: its name.
         namespace: where it is.
         step: step of the run that it works for.
-        attempt: number of the try, from 1.
+        attempt: number of the attempt, from 1.
         role: `step`, `driver` or `job`, see `LedgerEntry`.
         job: TrainJob that it belongs to.
         resources: what it asks for.
@@ -89,7 +89,8 @@ class PodFacts:
 class PodLedger:
     """What is written of the pods of one run, as it was when this was made, and how to go on from there.
 
-    Make it before the cluster is asked for its pods: a pod that is in it and not in the later answer is gone for good.
+    Make it before the cluster is asked for its pods: a pod that is in it and not in the later answer is gone
+    permanently.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:

@@ -26,7 +26,7 @@ from zoetrope.infra.ledger import PodLedger
 from zoetrope.infra.ledger.budget import open_reservations, settle
 from zoetrope.infra.ledger.events import Event
 from zoetrope.infra.ledger.open_runs import note_open_run
-from zoetrope.infra.reaper.pods import RUN_OF_POD, WORKFLOW_OF_POD, pod_facts
+from zoetrope.infra.reaper.pod_facts import RUN_OF_POD, WORKFLOW_OF_POD, pod_facts
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import Store, open_store
 
@@ -135,22 +135,22 @@ def collect_pods(
     return _record(cluster, ledger, [(pod, job) for pod in pods], Nodes(cluster), clock()).written
 
 
-def end_of_job(
+def finished_job_hook(
     cluster: Cluster, store: Store, run_id: str, *, price_sheet: str = "", clock: Clock = time.time
 ) -> Callable[[Json, Sequence[Json]], None]:
-    """The launcher's hook `on_end(job, pods)`: notes what a job held and settles its reservation.
+    """The launcher's hook `on_finished(job, pods)`: notes what a job held and settles its reservation.
 
     Call it when the job has ended, or before it is deleted. A fault is said and does not fail the step: the exit task
     and the reaper do the same again.
     """
 
-    def on_end(job: Json, pods: Sequence[Json]) -> None:
+    def on_finished(job: Json, pods: Sequence[Json]) -> None:
         collect_pods(cluster, store, run_id, pods, job, clock)
         if is_terminal(job):
             meta = job["metadata"]
             settle(store, run_id, meta["name"], attempt_of(job), price_sheet=price_sheet, clock=clock)
 
-    return on_end
+    return on_finished
 
 
 def settle_run(
@@ -172,7 +172,7 @@ def settle_run(
         Job and attempt (`NAME.ATTEMPT`) -> what it cost in USD.
     """
     known = {job["metadata"]["name"]: job for job in jobs}
-    running = {_try_of(events) for events in PodLedger(store, run_id).open_chains().values()}
+    running = {_attempt_of(events) for events in PodLedger(store, run_id).open_chains().values()}
     settled = {}
     for each in open_reservations(store, run_id):
         if (each.job, each.attempt) in running:
@@ -221,7 +221,7 @@ def _record(
     return _Counts(len(found), sum(facts.ended is None for facts in found), written)
 
 
-def _try_of(events: list[Event]) -> tuple[str, int]:
+def _attempt_of(events: list[Event]) -> tuple[str, int]:
     body = events[0].body
     return str(body["job"]), int(body["attempt"])
 
@@ -233,7 +233,7 @@ def _workflow(pods: Iterable[Json], jobs: Iterable[Json]) -> str:
 
 
 def _remembered(events: list[Event] | None) -> Json | None:
-    """The TrainJob of a pod as its chain names it: the job may be gone or made anew by now."""
+    """The TrainJob of a pod as its chain names it: the job may be gone or recreated by now."""
     body = events[0].body if events else {}
     if not body.get("job"):
         return None

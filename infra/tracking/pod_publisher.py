@@ -1,4 +1,4 @@
-"""Tells MLflow what happened in a pod: `python -m zoetrope.infra.tracking.publish WHAT < FIELDS.json`.
+"""Tells MLflow what happened in a pod: `python -m zoetrope.infra.tracking.pod_publisher WHAT < FIELDS.json`.
 
 A process of its own, because importing MLflow costs seconds and memory. It prints what it found out as one JSON line.
 What MLflow does not take now lies in the store, and `finish` sends it at the end of the run or of a later retry.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.infra.runs import RunShelf
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import run_link
 from zoetrope.infra.store import get_json, open_store
@@ -31,12 +31,12 @@ class PodPublisher:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = open_store(settings.store)
-        self.shelf = RunShelf(self.store, settings.run_id)
+        self.run_files = RunFiles(self.store, settings.run_id)
         self.tracker = Tracker(settings.tracking_uri, settings.experiment)
 
     def run(self) -> str:
         """The MLflow run of this pipeline run, opened where it is not open yet."""
-        plan = self.shelf.plan()
+        plan = self.run_files.plan()
         known = self.tracker.find_run(self.settings.run_id)
         if known is not None:
             return known
@@ -56,22 +56,22 @@ class PodPublisher:
 
     def step(self, step: str) -> dict[str, str]:
         """Logs a finished step of this run."""
-        entry = self.shelf.steps()[step]
+        entry = self.run_files.steps()[step]
         opened = self.open(step)
         self._log(opened["run"], step, entry["record"])
-        self.shelf.note_step(step, entry["record"], entry["product"], opened["run"])
+        self.run_files.note_step(step, entry["record"], entry["product"], opened["run"])
         return opened
 
     def finish(self, status: RunStatus) -> dict[str, str]:
         """Logs what is missing, cached steps included, and closes the run."""
         parent = self.run()
-        steps, plan = self.shelf.steps(), self.shelf.plan()
+        steps, plan = self.run_files.steps(), self.run_files.plan()
         metrics: dict[str, float] = {}
         for step, entry in steps.items():
             if not entry["mlflow_run"]:
                 run = self.tracker.step_run(parent, step)
                 self._log(run, step, entry["record"])
-                self.shelf.note_step(step, entry["record"], entry["product"], run)
+                self.run_files.note_step(step, entry["record"], entry["product"], run)
             if plan is not None and step in plan.headline:
                 metrics |= get_json(self.store, entry["record"])["metrics"]
         self._send_kept(parent)
@@ -79,7 +79,7 @@ class PodPublisher:
         return {"run": parent, "url": self._url(parent)}
 
     def _log(self, run: str, step: str, reference: str) -> None:
-        for uri in self.shelf.kept_metrics():
+        for uri in self.run_files.kept_metrics():
             if uri.rpartition("/")[2].split(".")[0] == step:
                 self._send(uri, run)
         record = get_json(self.store, reference)
@@ -87,7 +87,7 @@ class PodPublisher:
 
     def _send_kept(self, parent: str) -> None:
         """Metrics of steps that failed."""
-        for uri in self.shelf.kept_metrics():
+        for uri in self.run_files.kept_metrics():
             self._send(uri, self.tracker.step_run(parent, uri.rpartition("/")[2].split(".")[0]))
 
     def _send(self, uri: str, run: str) -> None:
