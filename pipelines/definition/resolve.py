@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoetrope.components.report.config import ReportStep
 from zoetrope.components.train.perceptual import weights_file
 from zoetrope.infra.config import neutral_fields
 from zoetrope.infra.errors import ZoetropeError
@@ -18,8 +19,8 @@ from zoetrope.infra.store import open_store
 from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.forecast import forecast
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
-from zoetrope.pipelines.definition.step_table import STEPS
-from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
+from zoetrope.pipelines.definition.step_table import STEPS, StepRow, made_by, makers
+from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, recipe_digest
 
 
 def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
@@ -51,21 +52,30 @@ def _below(key: str) -> str:
 
 
 def step_configs(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Step name -> its complete configuration, of every step but `report`."""
+    """Step name -> its complete configuration, of every step that has a section in the recipe."""
     values = recipe.model_dump(mode="json")
-    stages: dict[str, Any] = {
-        name: {"name": name, "stage": values["stages"][name], **values["model"]}
-        for name in ("stage_1", "stage_2", "stage_3")
-    }
-    for later in ("stage_2", "stage_3"):  # they start from the stage before and read no first weights
-        stages[later]["pretrained"] = ""
-    promote = values["promote"] | {"budget_usd": values["budget_usd"]}
-    return {
-        "ingest": {"ingest": values["ingest"], "source": values["source"]},
-        **{name: values[name] for name in ("curate", "caption", "autoencoder", "encode", "generate", "evaluate")},
-        **stages,
-        "promote": promote,
-    }
+    return {name: _step_config(row, values) for name, row in STEPS.items() if row.section}
+
+
+def _step_config(row: StepRow, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The step's section of the recipe's `values`, and what a few steps need beside."""
+    settings: Any = values
+    for key in row.section.split("."):
+        settings = settings[key]
+    if row.name == "ingest":
+        return {"ingest": settings, "source": values["source"]}
+    if row.name in STAGE_STEPS:
+        known = {"name": row.name, "stage": settings, **values["model"]}
+        # A stage with one before starts from that, and reads no first weights.
+        return known | ({"pretrained": ""} if "parent" in made_by(row.name) else {})
+    if row.name == "promote":
+        return {**settings, "budget_usd": values["budget_usd"]}
+    return dict(settings)
+
+
+def report_steps() -> tuple[ReportStep, ...]:
+    """The steps as the report tells of them."""
+    return tuple(ReportStep(name=row.name, title=row.title) for row in STEPS.values())
 
 
 def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
@@ -79,6 +89,7 @@ def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         "tracking_uri": settings.tracking_url or settings.tracking_uri,
         "experiment": settings.experiment,
         "budget_usd": float(recipe.budget_usd),
+        "steps": [step.model_dump() for step in report_steps()],
     }
 
 
@@ -185,7 +196,7 @@ def resolve(
         dataset = begin_cluster_run(known, inputs, settings, run)
     if settings.store:
         fresh = settings.fresh or (run is not None and run.fresh)
-        given = {"encode": dataset or starts_from} if dataset or starts_from else {}
+        given = {makers("dataset")[-1]: dataset or starts_from} if dataset or starts_from else {}
         found = forecast(jobs, open_store(settings.store), given, fresh=fresh)
         origins = {name: found[name].origin(settings.run_id) for name in jobs}
         jobs = {name: job.model_copy(update={"origin": origins[name]}) for name, job in jobs.items()}
