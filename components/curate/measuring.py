@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zoetrope.components.curate.config import CurateConfig
 from zoetrope.components.curate.measurements import Measurement
 from zoetrope.components.curate.shots import SHOT_COLUMNS
-from zoetrope.components.curate.units import Measured, Scorer, MeasureUnit, measure_source
+from zoetrope.components.curate.units import Measured, MeasureUnit, Scorer, measure_source
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.keys import KeyParts, libraries, operators
 from zoetrope.infra.references import Reference, digest_json
@@ -150,7 +150,7 @@ def _units(config: CurateConfig, videos: Sequence[str], known: Measurements) -> 
 
 def _take(known: Measurements, source: str, measured: Measured) -> None:
     if measured.problem:
-        if measured.passing:
+        if measured.retryable:
             known.unread[source] = measured.problem
         else:
             known.shots.add(source, {"problem": measured.problem})

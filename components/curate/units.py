@@ -69,13 +69,13 @@ class Measured:
 
     Attributes:
         problem: why it cannot be decoded to its end; empty where it can.
-        passing: whether that may be different next time, so that it is not to be remembered.
+        retryable: whether that may be different next time, so that it is not to be remembered.
         shots: the row of the measurement `shots`; empty where it was known.
         scores: filter -> column -> one value a piece.
     """
 
     problem: str = ""
-    passing: bool = False
+    retryable: bool = False
     shots: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 

@@ -107,7 +107,7 @@ def test_near_means_up_to_the_configured_number_of_bits(differing: int, expected
     ],
 )
 def test_a_score_at_its_threshold_passes(clip: dict[str, object], names: list[str]) -> None:
-    assert verdicts(table(clip)) == [names]
+    assert decisions(table(clip)) == [names]
 
 
 def test_an_empty_table() -> None:

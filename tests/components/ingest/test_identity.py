@@ -16,7 +16,7 @@ from zoetrope.components.curate.config import CurateConfig
 from zoetrope.components.curate.step import measured_clips
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.frames import FrameDigest
-from zoetrope.components.ingest.probe import inspect_file
+from zoetrope.components.ingest.probe import probe_file
 from zoetrope.components.ingest.step import ingest
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.store import get_json, get_table
@@ -100,13 +100,13 @@ def test_a_rejected_file_has_no_duplicate(
 
 def test_one_changed_frame_or_time_is_another_source(tmp_path: Path, make_video: MakeVideo) -> None:
     def identity(path: Path) -> str:
-        return inspect_file(path, "decode", "frames").frames_digest
+        return probe_file(path, "decode", "frames").frames_digest
 
     first = identity(make_video(tmp_path / "a.mp4", 1))
     assert first == identity(make_video(tmp_path / "b.mp4", 1, index_first=True))
     assert first != identity(make_video(tmp_path / "c.mp4", 2))
     assert first != identity(make_video(tmp_path / "d.mp4", 1, fps=25))
-    assert inspect_file(tmp_path / "a.mp4", "decode").frames_digest == ""
+    assert probe_file(tmp_path / "a.mp4", "decode").frames_digest == ""
 
 
 @pytest.mark.parametrize("name", ["yuv420p", "nv12", "rgb24", "yuv420p10le", "rgb565le"])
