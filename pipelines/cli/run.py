@@ -62,8 +62,8 @@ def run(
 
     Example: zoetrope run nano --set stages.stage_3.steps=200
     """
-    from zoetrope.pipelines.definition.resolve import require_user_files
     from zoetrope.pipelines.definition.resolved import Resolved
+    from zoetrope.pipelines.definition.user_files import user_files
     from zoetrope.pipelines.local.supervisor import run as supervise
 
     changes = list(overrides or [])
@@ -72,7 +72,7 @@ def run(
     elif licence or rights:
         raise ZoetropeError("--licence and --rights describe --input DIR", "add --input DIR")
     resolved = Resolved.read(recipe, changes).recipe
-    require_user_files(resolved)
+    user_files(resolved)  # what is not there is said now
     arguments = {"recipe": _absolute(recipe), "overrides": "\n".join(changes)}
     if dataset:
         if input_folder is not None or pipeline not in ("full", "train"):

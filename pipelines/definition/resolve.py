@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from zoetrope.components.report.config import ReportStep
-from zoetrope.components.train.perceptual import weights_file
 from zoetrope.infra.config import neutral_fields
-from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys import libraries, operators
-from zoetrope.infra.references import digest_bytes, digest_file, digest_json
+from zoetrope.infra.keys.content import ContentDigests
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import open_store
@@ -20,6 +16,7 @@ from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.forecast import forecast
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
 from zoetrope.pipelines.definition.step_table import STEPS, StepRow, made_by, makers
+from zoetrope.pipelines.definition.user_files import remote_content, user_files
 from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, recipe_digest
 
 
@@ -27,7 +24,8 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
     """Step name -> job, without `origin`. Equal recipes, code and libraries give equal jobs, except for `report`,
     which names its run."""
     configs = step_configs(recipe) | {"report": _report_config(recipe, settings)}
-    files = _user_files(recipe)
+    digests = ContentDigests(open_store(settings.store) if settings.store else None)
+    files = user_files(recipe)
     jobs = {}
     for name, config in configs.items():
         row = STEPS[name]
@@ -39,7 +37,7 @@ def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
                     "neutral": (*neutral_fields(row.config_class().model_validate(config)), *map(_below, paths)),
                     "operators": operators(row.module),
                     "libraries": libraries(row.libraries),
-                    "content": content_digests(paths) | (_source_content(recipe) if name == "ingest" else {}),
+                    "content": {key: digests.of(path) for key, path in paths.items()} | remote_content(recipe, name),
                 }
             )
         jobs[name] = job
@@ -91,86 +89,6 @@ def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         "budget_usd": float(recipe.budget_usd),
         "steps": [step.model_dump() for step in report_steps()],
     }
-
-
-def fingerprint(folder: Path) -> str:
-    """Digest of a folder's listing (names, sizes, times of change): changed footage is not answered from a cache."""
-    if not folder.is_dir():
-        raise ZoetropeError(f"source folder {folder} does not exist or is no folder", "give --input DIR")
-    lines = []
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            path = Path(root, name)
-            status = path.lstat()
-            lines.append(
-                f"{path.relative_to(folder)!s}\0{status.st_size}\0{status.st_mtime_ns}".encode(
-                    "utf-8", "surrogateescape"
-                )
-            )
-    return digest_bytes(b"\n".join(sorted(lines)))
-
-
-def _user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
-    """Step name -> key of the recipe -> file or folder of this machine that the step reads."""
-    files: dict[str, dict[str, Path]] = {}
-    if recipe.autoencoder.pretrained:
-        files["autoencoder"] = {"autoencoder.pretrained": Path(recipe.autoencoder.pretrained)}
-    elif lpips := weights_file(recipe.autoencoder.training):
-        files["autoencoder"] = {"autoencoder.training.losses.perceptual.weights": lpips}
-    if recipe.model.pretrained:
-        files["stage_1"] = {"model.pretrained": Path(recipe.model.pretrained)}
-    text = recipe.encode.text
-    if text.kind == "folders":
-        keys = ("t5_folder", "clip_folder")
-        files["encode"] = {f"encode.text.{key}": Path(getattr(text, key)) for key in keys}
-    return files
-
-
-def require_user_files(recipe: Recipe) -> None:
-    """Looks for what a recipe names on this machine, before a run begins.
-
-    Raises:
-        ZoetropeError: a folder of videos or a file of weights is not there.
-    """
-    if recipe.source.folder and not Path(recipe.source.folder).is_dir():
-        raise ZoetropeError(f"source.folder: there is no folder {recipe.source.folder}", "give --input DIR")
-    for paths in _user_files(recipe).values():
-        _require(paths)
-
-
-def _require(paths: Mapping[str, Path]) -> None:
-    for key, path in paths.items():
-        if not path.exists():
-            raise ZoetropeError(f"{key}: there is no file or folder {path}", "give a path on this machine")
-
-
-def content_digests(paths: Mapping[str, Path]) -> dict[str, str]:
-    """Key of the recipe -> digest of the names and the content of the file or folder that it names.
-
-    Raises:
-        ZoetropeError: one is not there.
-    """
-    _require(paths)
-    digests = {}
-    for key, path in paths.items():
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        root = path if path.is_dir() else path.parent
-        digests[key] = digest_json({str(file.relative_to(root)): digest_file(file) for file in files})
-    return digests
-
-
-def _source_content(recipe: Recipe) -> dict[str, str]:
-    """What ingest will find; sample footage is described by its configuration alone."""
-    source = recipe.source
-    if source.folder:
-        return {"source.folder": fingerprint(Path(source.folder))}
-    if source.s3:
-        store = open_store(source.s3)
-        names = sorted(uri.removeprefix(store.root) for uri in store.list(""))
-        catalogues = [name for name in names if name.strip("/").startswith("catalogue.")]
-        return {"source.s3": digest_json([names, [digest_bytes(store.read(store.root + name)) for name in catalogues]])}
-    return {}
 
 
 def resolve(
