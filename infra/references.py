@@ -1,4 +1,7 @@
-"""References: a URI together with the SHA-256 of what it must hold, written as `URI@sha256:HEX`.
+"""References: a place together with the SHA-256 of what it must hold, written as `PLACE@sha256:HEX`.
+
+Within a store the place is the key (`objects/ab/abcd....json`), so that the store can be moved or copied; absolute
+URIs (`file:///...`, `s3://...`), as older manifests hold them, are read as well.
 
 Steps pass nothing else to each other, so a cache key that holds a reference holds the content's digest.
 """
@@ -22,7 +25,7 @@ class Reference:
     """A place and the content that must be there.
 
     Attributes:
-        uri: `file:///...` or `s3://bucket/key`.
+        uri: key in the store, `objects/ab/abcd....json`, or an absolute URI of it.
         digest: SHA-256 of the bytes at `uri`, 64 hexadecimal digits.
     """
 

@@ -8,16 +8,30 @@ from typing import TYPE_CHECKING, Any
 from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.tasks import EncodedClip
 from zoetrope.infra.references import Reference, digest_json
+from zoetrope.model.data.loader import CHECKSUM_COLUMN
+from zoetrope.model.data.shards import RawTensor, checksum
 
 if TYPE_CHECKING:
     import pyarrow
 
 SCHEMA = "zoetrope.dataset.v1"
 INDEX_COLUMNS = ("clip_id", "bucket", "shard", "split", "caption", "t5_tokens")
+"""Behind them stands a column `checksum_NAME` for each kind of tensor: `checksum_latent`, `checksum_t5`, ..."""
 
 
-def index_rows(clip: EncodedClip, shard: int, t5_tokens: int) -> list[dict[str, Any]]:
-    """One row per bucket of the clip: the index columns and the statistics that the gate looks at."""
+def index_rows(clip: EncodedClip, tensors: Mapping[str, RawTensor], shard: int) -> list[dict[str, Any]]:
+    """One row per bucket of the clip: the index columns and the statistics that the gate looks at.
+
+    Args:
+        clip: as it was encoded.
+        tensors: all that was written of it, with the embeddings of its caption (`CLIP/t5`, `CLIP/clip`).
+        shard: number of the shard that holds them.
+    """
+    sums: dict[str, dict[str, int]] = {bucket: {} for bucket in clip.statistics}
+    for name, tensor in tensors.items():
+        _, *bucket, kind = name.split("/")
+        for each in bucket or sums:  # without a bucket: of the caption, and so of all rows
+            sums[each][CHECKSUM_COLUMN + kind] = checksum(tensor.dtype, tensor.shape, tensor.data)
     return [
         {
             "clip_id": clip.job.clip_id,
@@ -25,7 +39,8 @@ def index_rows(clip: EncodedClip, shard: int, t5_tokens: int) -> list[dict[str, 
             "shard": shard,
             "split": clip.job.split,
             "caption": clip.job.caption,
-            "t5_tokens": t5_tokens,
+            "t5_tokens": tensors[f"{clip.job.clip_id}/t5"].shape[0],
+            **sums[bucket],
             **statistics,
         }
         for bucket, statistics in clip.statistics.items()
@@ -38,9 +53,11 @@ def index_table(rows: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
 
     text, number = pyarrow.string(), pyarrow.int64()
     types = {"clip_id": text, "bucket": text, "shard": number, "split": text, "caption": text}
-    schema = pyarrow.schema({**types, "t5_tokens": number})
+    sums = sorted({name for row in rows for name in row if name.startswith(CHECKSUM_COLUMN)})
+    schema = pyarrow.schema({**types, "t5_tokens": number} | dict.fromkeys(sums, number))
     ordered = sorted(rows, key=lambda row: (row["bucket"], row["clip_id"]))
-    return pyarrow.Table.from_pylist([{name: row[name] for name in INDEX_COLUMNS} for row in ordered], schema=schema)
+    columns = (*INDEX_COLUMNS, *sums)
+    return pyarrow.Table.from_pylist([{name: row.get(name) for name in columns} for row in ordered], schema=schema)
 
 
 def bucket_entries(config: EncodeConfig, shapes: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:

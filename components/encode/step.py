@@ -20,6 +20,8 @@ from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import put_json, put_table
 from zoetrope.infra.workers import WorkerContext, map_units
+from zoetrope.model.data.loader import CHECKSUM_COLUMN
+from zoetrope.model.data.shards import CHECKSUM
 
 SUITE = Path(__file__).with_name("suite.json")
 
@@ -57,6 +59,7 @@ def encode(config: EncodeConfig, captions: str, autoencoder: str, context: StepC
         "shards": merged.shards,
         "index": str(index),
         "index_bytes": context.store.size(index.uri),
+        "checksum": CHECKSUM,
         "counts": _counts(merged, short),
         "licence": inputs.sources["licence"],
         "rights": inputs.sources["rights"],
@@ -100,7 +103,10 @@ def _gate(manifest: Mapping[str, Any], merged: Merged, context: StepContext) -> 
     """Checks the index before the manifest exists, so that a bad dataset is never visible."""
     import pandas
 
-    frame = pandas.DataFrame(sorted(merged.rows, key=lambda row: (row["bucket"], row["clip_id"])))
+    ordered = sorted(merged.rows, key=lambda row: (row["bucket"], row["clip_id"]))
+    frame = pandas.DataFrame(
+        [{name: value for name, value in row.items() if not name.startswith(CHECKSUM_COLUMN)} for row in ordered]
+    )
     prefix = f"datasets/{manifest['name']}/{manifest['digest'][:16]}"
     gate = run_gate("dataset", frame, SUITE, prefix, context.store)
     gate.require()

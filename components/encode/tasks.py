@@ -40,7 +40,7 @@ class SourceTask:
 
     Attributes:
         source_id: identity of the source.
-        video: URI of its bytes.
+        video: reference of its bytes.
         clips: sorted by clip identity.
     """
 
@@ -89,7 +89,7 @@ class EncodeUnit:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """A shard in the store: its hashes and length in bytes, the number of clips in it, and where it lies."""
+    """A shard in the store: its hashes and length in bytes, the number of clips in it, and its key."""
 
     md5: str
     sha256: str
@@ -174,8 +174,7 @@ def source_jobs(config: EncodeConfig, rows: Sequence[Mapping[str, Any]]) -> Iter
             pending.append(ClipTask(row["clip_id"], start, end, crop, row["caption"], row["split"], tuple(fitting)))
         last = number + 1 == len(ordered) or ordered[number + 1]["source_id"] != row["source_id"]
         if last and pending:
-            uri = row["video"].rpartition("@sha256:")[0]
-            yield SourceTask(row["source_id"], uri, tuple(pending))
+            yield SourceTask(row["source_id"], row["video"], tuple(pending))
             pending = []
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from zoetrope.components.encode.config import TextConfig
 from zoetrope.components.encode.tasks import TextParts
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import Reference
 from zoetrope.infra.store import Store, put_file_content
 from zoetrope.model.text import T5_MAX_TOKENS
 
@@ -37,19 +36,6 @@ def stored_folder(store: Store, folder: Path) -> dict[str, str]:
     """Stores all files of a folder; name below it -> reference."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): str(put_file_content(store, path)) for path in files}
-
-
-def local_folder(store: Store, files: Mapping[str, str], folder: Path) -> Path:
-    """The inverse: `folder` with links to the files where the store is on this disk, else with the files."""
-    for name, reference in files.items():
-        uri, target = Reference.parse(reference).uri, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        local = store.local_path(uri)
-        if local is None:
-            store.fetch(uri, target)
-        elif not target.exists():
-            target.symlink_to(local)
-    return folder
 
 
 def text_section(config: TextConfig, parts: TextParts) -> dict[str, Any]:

@@ -30,10 +30,9 @@ from zoetrope.components.encode.tasks import (
     SourceTask,
     TextParts,
 )
-from zoetrope.components.encode.text import local_folder, stored_folder
+from zoetrope.components.encode.text import stored_folder
 from zoetrope.components.encode.writing import UnitWriter
-from zoetrope.infra.references import Reference
-from zoetrope.infra.store import get_json, put_file_content
+from zoetrope.infra.store import borrowed_copy, get_json, local_copy, local_folder, put_file_content
 from zoetrope.infra.workers import WorkerContext
 from zoetrope.model.autoencoders import load_autoencoder
 from zoetrope.model.conditions import reference_frames
@@ -54,9 +53,8 @@ class Encoder:
         self.setup = setup
         self.dtype = _DTYPES[setup.config.dtype]
         self.store, self.scratch = worker_context.store, worker_context.scratch
-        uri = Reference.parse(setup.weights).uri
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            weights = self.store.local_path(uri) or self.store.fetch(uri, Path(folder) / "weights.safetensors")
+            weights = local_copy(self.store, setup.weights, Path(folder), "autoencoder")
             self.autoencoder = load_autoencoder(**json.loads(setup.autoencoder), weights=weights)
         self.mean = torch.tensor(setup.latent_mean).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(setup.latent_std).view(1, -1, 1, 1, 1)
@@ -107,19 +105,15 @@ class Encoder:
                 t5, clip = build_tiny_text_encoders(folder / "tiny", get_json(self.store, setup.words), text.seed)
                 files = stored_folder(self.store, t5), stored_folder(self.store, clip)
             else:
-                t5, clip = (local_folder(self.store, getattr(setup, each), folder / each) for each in ("t5", "clip"))
+                t5 = local_folder(self.store, setup.t5, folder / "t5")
+                clip = local_folder(self.store, setup.clip, folder / "clip")
                 files = setup.t5, setup.clip
             return load_text_encoders(t5, clip, max_tokens=text.t5_tokens, mode=text.mode), files
 
     def source(self, job: SourceTask) -> EncodedSource:
         """Encodes all clips of one source."""
-        local = self.store.local_path(job.video)
-        path = local or self.store.fetch(job.video, self.scratch / job.source_id)
-        try:
+        with borrowed_copy(self.store, job.video, self.scratch / job.source_id, "ingest") as path:
             frames = self._read(path, job.clips)
-        finally:
-            if local is None:
-                path.unlink(missing_ok=True)
         readable = [clip for clip in job.clips if clip.clip_id in frames]
         parts: dict[str, dict[int, dict[str, Tensor]]] = {clip.clip_id: {} for clip in readable}
         for at in range(len(self.setup.config.buckets)):

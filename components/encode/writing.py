@@ -10,7 +10,7 @@ from zoetrope.components.encode.config import MEGABYTE, EncodeConfig
 from zoetrope.components.encode.manifest import index_rows
 from zoetrope.components.encode.tasks import EncodedClip, ShardEntry
 from zoetrope.infra.datasets.layout import shard_key
-from zoetrope.infra.store import Store
+from zoetrope.infra.store import Store, put_once
 from zoetrope.model.data.shards import RawTensor, Shard, ShardWriter
 
 Embeddings = Mapping[str, tuple[RawTensor, RawTensor]]
@@ -37,9 +37,10 @@ class UnitWriter:
         """Adds a clip with the embeddings of its caption."""
         t5, pooled = texts[clip.job.caption]
         embedded = {f"{clip.job.clip_id}/clip": pooled, f"{clip.job.clip_id}/t5": t5}
-        number, finished = self._writer.add({**clip.tensors, **embedded})
+        tensors = {**clip.tensors, **embedded}
+        number, finished = self._writer.add(tensors)
         self._publish(finished)
-        self.rows.extend(index_rows(clip, number, t5_tokens=t5.shape[0]))
+        self.rows.extend(index_rows(clip, tensors, number))
         self.shapes.update(clip.shapes)
 
     def close(self) -> None:
@@ -50,8 +51,6 @@ class UnitWriter:
         if shard is None:
             return
         key = shard_key(shard.md5)
-        uri = self._store.uri(key)
-        if not self._store.exists(uri) or self._store.size(uri) != shard.bytes:
-            self._store.put_file(key, shard.path)
+        put_once(self._store, key, shard.bytes, lambda: self._store.put_file(key, shard.path))
         shard.path.unlink()
-        self.shards.append(ShardEntry(shard.md5, shard.sha256, shard.bytes, shard.samples, uri))
+        self.shards.append(ShardEntry(shard.md5, shard.sha256, shard.bytes, shard.samples, key))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoetrope.components.evaluate.config import EvaluateConfig
 from zoetrope.infra.context import StepContext
-from zoetrope.infra.references import Reference
-from zoetrope.infra.store import Store, get_table
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.store import Store, get_table, local_copy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,22 +49,28 @@ def held_out_loss(
 
     Returns:
         `held_out_loss` and its value for each timestep, `held_out_loss_t05` for t = 0.05.
+
+    Raises:
+        ZoetropeError: the dataset or the weights are not what their digests say.
     """
     import torch
 
-    from zoetrope.model.data.loader import LatentDataset
+    from zoetrope.model.data.loader import DamagedDataError, LatentDataset
 
     torch.set_num_threads(config.threads)
-    clips = LatentDataset.open(dataset, context.store.read, bucket, HELD_OUT)
-    model, flow = _load(checkpoint, context)
     times = [(index + 0.5) / config.loss_timesteps for index in range(config.loss_timesteps)]
     totals = torch.zeros(len(times), dtype=torch.float64)
-    count = min(len(clips), config.loss_samples)
-    with torch.inference_mode():
-        for indices, batch in _batches(clips, count, config.batch_size):
-            noise = _noise(config.seed, indices, batch.latent)
-            for number, time in enumerate(times):
-                totals[number] += _squared_error(model, flow, batch, noise, time).double().sum()
+    try:
+        clips = LatentDataset.open(dataset, context.store.read, bucket, HELD_OUT)
+        model, flow = _load(checkpoint, context)
+        count = min(len(clips), config.loss_samples)
+        with torch.inference_mode():
+            for indices, batch in _batches(clips, count, config.batch_size):
+                noise = _noise(config.seed, indices, batch.latent)
+                for number, time in enumerate(times):
+                    totals[number] += _squared_error(model, flow, batch, noise, time).double().sum()
+    except DamagedDataError as error:
+        raise ZoetropeError(f"evaluate: {error}", error.hint) from error
     means = (totals / count).tolist()
     scores = {f"held_out_loss_t{round(100 * t):02d}": mean for t, mean in zip(times, means, strict=True)}
     return {"held_out_loss": sum(means) / len(means), **scores}
@@ -76,8 +82,7 @@ def _load(checkpoint: Mapping[str, Any], context: StepContext) -> tuple[MMDiT, F
     from zoetrope.model.mmdit.config import MMDiTConfig
     from zoetrope.model.mmdit.model import MMDiT
 
-    uri = Reference.parse(checkpoint["weights"]).uri
-    path = context.store.local_path(uri) or context.store.fetch(uri, context.work / "weights.safetensors")
+    path = local_copy(context.store, checkpoint["weights"], context.work, checkpoint["stage"])
     model = MMDiT(make_config(MMDiTConfig, checkpoint["config"]["mmdit"]))
     load_weights(model, path)
     return model.eval(), make_config(FlowConfig, checkpoint["config"]["flow"])

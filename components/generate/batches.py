@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoetrope.components.generate.models import choose_bucket, load_video_model
 from zoetrope.components.generate.prompts import HELD_OUT, Prompt
+from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import get_json, open_store, put_file_content
 from zoetrope.model.conditions import HEAD, TEXT_TO_VIDEO
 from zoetrope.model.sampling import SamplerConfig
@@ -137,8 +138,11 @@ def _dataset(setup: SamplingSetup) -> dict[str, Any]:
 def _heads(setup: SamplingSetup, clips: Sequence[int]) -> VisualCondition:
     """First frames of held-out clips."""
     from zoetrope.components.generate.sampling import head_condition
-    from zoetrope.model.data.loader import LatentDataset
+    from zoetrope.model.data.loader import DamagedDataError, LatentDataset
 
     store = open_store(setup.store)
-    dataset = LatentDataset.open(_dataset(setup), store.read, setup.bucket, HELD_OUT)
-    return head_condition(dataset.batch(clips).references["head"].float())
+    try:
+        dataset = LatentDataset.open(_dataset(setup), store.read, setup.bucket, HELD_OUT)
+        return head_condition(dataset.batch(clips).references["head"].float())
+    except DamagedDataError as error:
+        raise ZoetropeError(f"generate: {error}", error.hint) from error

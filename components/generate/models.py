@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import Reference
-from zoetrope.infra.store import Store, get_json
+from zoetrope.infra.store import Store, get_json, local_copy, local_folder
 
 if TYPE_CHECKING:
     import torch
@@ -62,8 +61,8 @@ def load_video_model(
     try:
         with torch.device("meta"):  # its first weights would be made for nothing
             transformer = MMDiT(make_config(MMDiTConfig, checkpoint["config"]["mmdit"]))
-        load_weights(transformer, _fetch(store, checkpoint["weights"], work / "transformer.safetensors"))
-        weights = _fetch(store, autoencoder["weights"], work / "autoencoder.safetensors")
+        load_weights(transformer, local_copy(store, checkpoint["weights"], work, checkpoint["stage"]))
+        weights = local_copy(store, autoencoder["weights"], work, "autoencoder")
         return VideoModel(
             transformer=transformer.to(device).eval().requires_grad_(False),
             flow=make_config(FlowConfig, checkpoint["config"]["flow"]),
@@ -73,8 +72,8 @@ def load_video_model(
             latent_mean=torch.tensor(autoencoder["latent_mean"]).view(-1, 1, 1, 1),
             latent_std=torch.tensor(autoencoder["latent_std"]).view(-1, 1, 1, 1),
             text=load_text_encoders(
-                _fetch_folder(store, text["t5"], work / "t5"),
-                _fetch_folder(store, text["clip"], work / "clip"),
+                local_folder(store, text["t5"], work / "t5", "encode"),
+                local_folder(store, text["clip"], work / "clip", "encode"),
                 max_tokens=text.get("t5_tokens", T5_MAX_TOKENS),
                 mode=text.get("mode", "ragged"),
                 device=device,
@@ -82,24 +81,6 @@ def load_video_model(
         )
     except ValueError as error:
         raise ZoetropeError(f"generate: {error}", "the checkpoint and the code do not fit; train it again") from error
-
-
-def _fetch(store: Store, reference: str, path: Path) -> Path:
-    """A local file with the content; the store's own where it is on this disk."""
-    uri = Reference.parse(reference).uri
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return store.local_path(uri) or store.fetch(uri, path)
-
-
-def _fetch_folder(store: Store, files: Mapping[str, str], folder: Path) -> Path:
-    for name, reference in sorted(files.items()):
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts:
-            raise ZoetropeError(f"dataset manifest: file name {name!r} leaves its folder", "the manifest was changed")
-        target = folder.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        store.fetch(Reference.parse(reference).uri, target)
-    return folder
 
 
 def choose_bucket(dataset: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from zoetrope.components.train.config import AutoencoderStepConfig
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext
-from zoetrope.infra.store import Store, get_json, get_table
+from zoetrope.infra.store import Store, borrowed_copy, get_json, get_table
 from zoetrope.model.training.process_group import ProcessGroup
 from zoetrope.model.video import ClipRequest, read_clips
 
@@ -114,17 +113,12 @@ def _decode(
     context: StepContext,
 ) -> dict[int, Frames]:
     """Clips of one source by index; if one of them is bad, they are read one by one."""
-    uri = Reference.parse(video).uri
-    local = context.store.local_path(uri)
-    path = local or context.store.fetch(uri, context.work / f"source-{indices[0]}")
     requests = [_request(config, row) for row in rows]
-    try:
-        return dict(zip(indices, read_clips(path, requests), strict=True))
-    except ValueError:
-        return _decode_singly(path, requests, indices)
-    finally:
-        if local is None:
-            path.unlink(missing_ok=True)
+    with borrowed_copy(context.store, video, context.work / f"source-{indices[0]}", "ingest") as path:
+        try:
+            return dict(zip(indices, read_clips(path, requests), strict=True))
+        except ValueError:
+            return _decode_singly(path, requests, indices)
 
 
 def _decode_singly(path: Path, requests: Sequence[ClipRequest], indices: Sequence[int]) -> dict[int, Frames]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from zoetrope.components.train.config import AutoencoderStepConfig
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext
-from zoetrope.infra.store import Store, put_file_content
+from zoetrope.infra.store import Store, local_copy, put_file_content
 from zoetrope.model.training.config import AutoencoderTrainingConfig, PerceptualConfig
 
 PLACE = "autoencoder.training.losses.perceptual"
@@ -50,8 +49,7 @@ def with_local_weights(
     perceptual = training.losses.perceptual
     if not isinstance(perceptual, PerceptualConfig):
         return training
-    uri = Reference.parse(perceptual.weights).uri
-    path = context.store.local_path(uri) or context.store.fetch(uri, context.work / f"lpips-{rank}.safetensors")
+    path = local_copy(context.store, perceptual.weights, context.work / f"rank-{rank}")
     return _with_weights(training, str(path))
 
 

@@ -25,13 +25,13 @@ from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageCo
 from zoetrope.components.train.job import THREADS, TrainingJob
 from zoetrope.components.train.perceptual import with_local_weights
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.infra.references import Reference, canonical_json
+from zoetrope.infra.references import canonical_json
 from zoetrope.infra.steps import StepContext
-from zoetrope.infra.store import get_json, put_file_content
+from zoetrope.infra.store import get_json, local_copy, put_file_content
 from zoetrope.infra.tracking.live import live_metrics
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
-from zoetrope.model.data.loader import LatentDataset
+from zoetrope.model.data.loader import DamagedDataError, LatentDataset
 from zoetrope.model.mmdit.flux import first_weights
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
@@ -125,6 +125,8 @@ def explained(error: Exception, step: str) -> ZoetropeError | None:
     """What an error means for the user; None for one of our own mistakes."""
     if isinstance(error, ZoetropeError):
         return error
+    if isinstance(error, DamagedDataError):
+        return ZoetropeError(f"{step}: {error}", error.hint)
     if isinstance(error, StoppedError):
         return ZoetropeError(f"{step}: {error}", "run it again", retryable=True)
     if isinstance(error, ValueError):  # the model's word for wrong settings and for training that diverged
@@ -142,7 +144,7 @@ def _autoencoder(job: TrainingJob, context: StepContext, workers: ProcessGroup, 
     if config.pretrained:  # released weights of which only the latents are to be measured
         if not workers.first:
             return {}
-        load_weights(model, _local(context, job.inputs["weights"], "pretrained.safetensors"))
+        load_weights(model, local_copy(context.store, job.inputs["weights"], context.work))
         return _statistics(model, clips, config)
     training = with_local_weights(config.training, context, workers.rank)
     sink = ContextSink(context, training.steps)
@@ -166,11 +168,13 @@ def _stage(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume
     dataset = get_json(context.store, job.inputs["dataset"])
     data = LatentDataset.open(dataset, context.store.read, stage.bucket, "train", stage.drawn_conditions)
     model = MMDiT(architecture).initialise(stage.seed)
+    own = context.work / f"rank-{workers.rank}"  # the workers of a node share the scratch folder
     if job.inputs["parent"]:
-        parent = get_json(context.store, job.inputs["parent"])["weights"]
-        load_weights(model, _local(context, parent, f"parent-{workers.rank}.safetensors"), may_miss=NEW_IN_PARENT)
+        parent = get_json(context.store, job.inputs["parent"])
+        weights = local_copy(context.store, parent["weights"], own, parent["stage"])
+        load_weights(model, weights, may_miss=NEW_IN_PARENT)
     elif job.inputs.get("pretrained"):
-        given = _local(context, job.inputs["pretrained"], f"pretrained-{workers.rank}.safetensors")
+        given = local_copy(context.store, job.inputs["pretrained"], own)
         load_weights(model, first_weights(given, architecture), may_miss=NEW_IN_PARENT)
     sink = ContextSink(context, stage.steps)
     trained = train_diffusion(model, data, stage, config.flow, workers, sink, resume)
@@ -178,12 +182,6 @@ def _stage(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume
         return {}
     described = {"mmdit": asdict(architecture), "attention_backend": model.attention.name, "samples": len(data)}
     return _result(trained, context) | described
-
-
-def _local(context: StepContext, reference: str, name: str) -> Path:
-    """A local file with the content; the store's own where it is on this disk."""
-    uri = Reference.parse(reference).uri
-    return context.store.local_path(uri) or context.store.fetch(uri, context.work / name)
 
 
 def _result(trained: TrainingResult, context: StepContext) -> dict[str, Any]:

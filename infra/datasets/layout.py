@@ -83,8 +83,4 @@ def _remote(directory: Path, store: Store) -> dict[str, str]:
     if path is not None:
         # A relative path keeps the registry valid when the folder that holds it and the store is moved.
         return {"url": os.path.relpath(path, directory.resolve() / ".dvc")}
-    from zoetrope.infra.store.s3_client import S3Settings
-
-    # Credentials stay in the environment; where the server is has to be said, unless it is Amazon's.
-    endpoint, amazon = S3Settings().endpoint, S3Settings.model_fields["endpoint"].default
-    return {"url": store.uri(REMOTE)} | ({} if endpoint == amazon else {"endpointurl": endpoint})
+    return {"url": store.uri(REMOTE), **store.dvc_options()}

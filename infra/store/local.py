@@ -5,12 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.store.base import StoredObject, checked_key, is_absolute, moved_key
+
+
+def open_root(root: str) -> LocalStore:
+    """The store of a path or of `file:///...`."""
+    return LocalStore(Path(unquote(urlsplit(root).path)) if is_absolute(root) else Path(root))
 
 
 class LocalStore:
@@ -24,6 +31,10 @@ class LocalStore:
         """The URI of `key`."""
         return "file://" + quote(str(self._path_of_key(key)))
 
+    def key(self, location: str) -> str:
+        """The key of a location."""
+        return self._path(location).relative_to(self.directory).as_posix()
+
     def put_bytes(self, key: str, data: bytes) -> str:
         """Writes `data` atomically."""
         write_whole(self._path_of_key(key), data)
@@ -34,63 +45,101 @@ class LocalStore:
         publish(self._path_of_key(key), lambda part: _copy_and_sync(path, part), path.stat().st_size)
         return self.uri(key)
 
-    def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
+    def read(self, location: str, start: int = 0, length: int | None = None) -> bytes:
         """Reads a range."""
         try:
-            with self._path_of_uri(uri).open("rb") as stream:
+            with self._path(location).open("rb") as stream:
                 stream.seek(start)
                 return stream.read() if length is None else stream.read(length)
         except FileNotFoundError as error:
-            raise _missing(uri) from error
+            raise self._missing(location) from error
 
-    def size(self, uri: str) -> int:
+    def size(self, location: str) -> int:
         """Number of bytes."""
-        try:
-            return self._path_of_uri(uri).stat().st_size
-        except FileNotFoundError as error:
-            raise _missing(uri) from error
+        found = self.stat(location)
+        if found is None:
+            raise self._missing(location)
+        return found.bytes
 
-    def exists(self, uri: str) -> bool:
+    def stat(self, location: str) -> StoredObject | None:
+        """Length and time of the file."""
+        return self._described(self._path(location))
+
+    def exists(self, location: str) -> bool:
         """Whether the file is there."""
-        return self._path_of_uri(uri).is_file()
+        return self._path(location).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
         """URIs below a prefix, sorted."""
+        for path in sorted(self._below(prefix), key=str):
+            yield "file://" + quote(str(path))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects below a prefix."""
+        for path in self._below(prefix):
+            found = self._described(path)
+            if found is not None:  # else removed meanwhile
+                yield found
+
+    def fetch(self, location: str, path: Path) -> Path:
+        """Copies to a local file."""
+        source = self._path(location)
+        if not source.is_file():
+            raise self._missing(location)
+        publish(path, lambda part: _copy_and_sync(source, part), source.stat().st_size)
+        return path
+
+    def touch(self, location: str) -> bool:
+        """Sets the file's time to now."""
+        try:
+            os.utime(self._path(location))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def delete(self, location: str) -> None:
+        """Removes the file."""
+        self._path(location).unlink(missing_ok=True)
+
+    def local_path(self, location: str) -> Path | None:
+        """The file itself."""
+        return self._path(location)
+
+    def dvc_options(self) -> dict[str, str]:
+        """Nothing: a path is all that DVC needs."""
+        return {}
+
+    def _below(self, prefix: str) -> Iterator[Path]:
         start = self._path_of_key(prefix) if prefix else self.directory
         # As on S3, a prefix is the beginning of a key, not a folder: `a/b` also finds `a/bc`, `a/b/` does not.
         begin = str(start) + "/" if not prefix or prefix.endswith("/") else str(start)
         base = start if begin.endswith("/") else start.parent
-        for path in sorted(base.rglob("*"), key=str):
+        for path in base.rglob("*"):
             if str(path).startswith(begin) and ".part-" not in path.name and path.is_file():
-                yield "file://" + quote(str(path))
+                yield path
 
-    def fetch(self, uri: str, path: Path) -> Path:
-        """Copies to a local file."""
-        source = self._path_of_uri(uri)
-        if not source.is_file():
-            raise _missing(uri)
-        publish(path, lambda part: _copy_and_sync(source, part), source.stat().st_size)
-        return path
+    def _described(self, path: Path) -> StoredObject | None:
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return StoredObject(path.relative_to(self.directory).as_posix(), found.st_size, found.st_mtime)
 
-    def delete(self, uri: str) -> None:
-        """Removes the file."""
-        self._path_of_uri(uri).unlink(missing_ok=True)
-
-    def local_path(self, uri: str) -> Path | None:
-        """The file itself."""
-        return self._path_of_uri(uri)
+    def _missing(self, location: str) -> ZoetropeError:
+        return missing(self.uri(self.key(location)))
 
     def _path_of_key(self, key: str) -> Path:
-        path = Path(os.path.normpath(self.directory / key))
-        if path != self.directory and self.directory not in path.parents:
-            raise ZoetropeError(f"key {key!r} leaves the store {self.directory}", "use a relative key without '..'")
-        return path
+        return self.directory / checked_key(key, str(self.directory))
 
-    def _path_of_uri(self, uri: str) -> Path:
-        path = Path(os.path.normpath(unquote(urlsplit(uri).path)))
-        if not uri.startswith("file://") or (path != self.directory and self.directory not in path.parents):
-            raise ZoetropeError(f"{uri} is outside the store {self.root}", "give a URI of this store")
-        return path
+    def _path(self, location: str) -> Path:
+        if not is_absolute(location):
+            return self._path_of_key(location)
+        path = Path(os.path.normpath(unquote(urlsplit(location).path)))
+        if location.startswith("file://") and (path == self.directory or self.directory in path.parents):
+            return path
+        return self._path_of_key(moved_key(location, self.root))
 
 
 def publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
@@ -155,5 +204,6 @@ def _copy_and_sync(source: Path, target: Path) -> None:
         os.fsync(writer.fileno())
 
 
-def _missing(uri: str) -> ZoetropeError:
+def missing(uri: str) -> ZoetropeError:
+    """The one message for an object that is not there."""
     return ZoetropeError(f"{uri}: not in the store", "was it deleted? run the step that makes it again")

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoetrope.infra.datasets.layout import directory_object
 from zoetrope.infra.references import Reference
-from zoetrope.infra.store import Store, get_json
+from zoetrope.infra.store import Store, get_json, local_folder
 from zoetrope.infra.tracking.tracker import Tracker
 
 
@@ -55,11 +55,12 @@ def _log_dataset(tracker: Tracker, mlflow_run: str, step: str, record: Mapping[s
     manifest = get_json(store, reference)
     context = "curation" if step == "encode" else "training"
     md5, _ = directory_object(manifest["shards"])
-    tracker.log_dataset(mlflow_run, manifest["name"], md5, Reference.parse(reference).uri, context=context)
+    source = store.uri(store.key(Reference.parse(reference).uri))  # for readers outside the store
+    tracker.log_dataset(mlflow_run, manifest["name"], md5, source, context=context)
 
 
 def _log_object(tracker: Tracker, mlflow_run: str, name: str, reference: str, store: Store) -> None:
-    uri = Reference.parse(reference).uri
     with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
-        local = store.fetch(uri, Path(folder) / f"{name}{Path(uri).suffix}")
+        named = f"{name}{Path(Reference.parse(reference).uri).suffix}"
+        local = local_folder(store, {named: reference}, Path(folder)) / named
         tracker.log_artifact(mlflow_run, local)

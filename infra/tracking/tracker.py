@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
+from zoetrope.infra.store.schemes import LOCAL, scheme_name
 from zoetrope.infra.tracking.client import ATTEMPTS, answered, database_file, experiment_of, open_client
 from zoetrope.infra.tracking.outbox import OutboxBatch, mark_sent, parameters_of, safe_name, send, unsent
 
@@ -162,7 +163,7 @@ class Tracker:
         dataset = Dataset(
             name=name,
             digest=digest[:LONGEST_DIGEST],
-            source_type="s3" if source_uri.startswith("s3://") else "local",
+            source_type="local" if scheme_name(source_uri) == LOCAL else scheme_name(source_uri),
             source=json.dumps({"uri": source_uri}),
         )
         entry = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.model.conditions import CONDITIONS, reference_frames
+from zoetrope.model.data.shards import CHECKSUM, DTYPES, checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +22,18 @@ Read = Callable[[str, int, int], bytes]
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in PyTorch
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit for a header
+CHECKSUM_COLUMN = "checksum_"
+"""Prefix of the index's columns: `checksum_latent` holds the checksum of `CLIP/BUCKET/latent`, and so on."""
+
+
+class DamagedDataError(ValueError):
+    """An object of a dataset is not what its digest or checksum says.
+
+    Attributes:
+        hint: what to do.
+    """
+
+    hint = "it was changed or damaged: delete it and run the step `encode` again with --fresh"
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,12 @@ class LatentDataset:
         self._bucket = bucket
         self._references = tuple(references)
         self._shard_of = tuple(int(row["shard"]) for row in rows)
+        # Indexes of older versions have none; those tensors are taken as they come.
+        self._checksums = tuple(
+            {name.removeprefix(CHECKSUM_COLUMN): int(value) for name, value in row.items()
+             if name.startswith(CHECKSUM_COLUMN) and value is not None}
+            for row in rows
+        )  # fmt: skip
         self.clip_ids = tuple(str(row["clip_id"]) for row in rows)
         self.captions = tuple(str(row["caption"]) for row in rows)
         self.null_t5 = null_t5
@@ -95,14 +116,17 @@ class LatentDataset:
         Raises:
             ValueError: the manifest is of another kind, or there is no such sample or reference; the message names
                 the buckets and splits, or references, that exist.
+            DamagedDataError: the index or the embedding of the empty caption is not what its digest says.
         """
         if manifest.get("schema") != "zoetrope.dataset.v1":
             raise ValueError(f"not a dataset manifest: its schema is {manifest.get('schema')!r}")
+        if manifest.get("checksum", CHECKSUM) != CHECKSUM:
+            raise ValueError(f"this dataset has checksums {manifest['checksum']!r}, this version reads {CHECKSUM!r}")
         rows = _index(manifest, read, bucket, split)
         shards = [_TensorFile(shard["uri"], read) for shard in manifest["shards"]]
         text = manifest["text"]
-        null_t5 = _TensorFile(_uri(text["null_t5"]), read).tensors(["t5"])["t5"]
-        null_clip = _TensorFile(_uri(text["null_clip"]), read).tensors(["clip"])["clip"]
+        null_t5 = _TensorFile.whole(text["null_t5"], read).tensors({"t5": None})["t5"]
+        null_clip = _TensorFile.whole(text["null_clip"], read).tensors({"clip": None})["clip"]
         names = reference_names(manifest, bucket, conditions)
         return cls(shards, bucket, rows, null_t5, null_clip, names)
 
@@ -110,7 +134,11 @@ class LatentDataset:
         return len(self.clip_ids)
 
     def batch(self, indices: Sequence[int]) -> LatentBatch:
-        """Reads samples by their position (0 to len - 1), in the order given; positions may repeat."""
+        """Reads samples by their position (0 to len - 1), in the order given; positions may repeat.
+
+        Raises:
+            DamagedDataError: a tensor is not what its checksum says.
+        """
         import torch
 
         samples = [self._sample(index) for index in indices]
@@ -129,7 +157,10 @@ class LatentDataset:
         clip_id = self.clip_ids[index]
         names = {name: f"{clip_id}/{self._bucket}/{name}" for name in ("latent", *self._references)}
         names |= {name: f"{clip_id}/{name}" for name in ("t5", "clip")}
-        tensors = self._shards[self._shard_of[index]].tensors(list(names.values()))
+        checksums = self._checksums[index]
+        tensors = self._shards[self._shard_of[index]].tensors(
+            {full: checksums.get(name) for name, full in names.items()}
+        )
         return {name: tensors[full] for name, full in names.items()}
 
 
@@ -170,24 +201,39 @@ class _TensorFile:
         self._entries: dict[str, Any] | None = None
         self._start = 0
 
-    def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Reads tensors; neighbours in the file come with one read."""
+    @classmethod
+    def whole(cls, reference: str, read: Read) -> _TensorFile:
+        """A small file, read at once and compared with the digest of its reference."""
+        uri, _, digest = reference.rpartition("@sha256:")
+        file = cls(uri, read)
+        entries = file._header()
+        length = file._start + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        data = read(uri, 0, length + 1)  # one more: a longer file is another one
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise DamagedDataError(f"{uri}: content does not match its digest {digest[:12]}")
+        return cls(uri, lambda _, start, length: data[start : start + length])
+
+    def tensors(self, wanted: Mapping[str, int | None]) -> dict[str, Tensor]:
+        """Reads tensors (name -> checksum where it is known); neighbours in the file come with one read."""
         import torch
 
         entries = self._header()
-        missing = [name for name in names if name not in entries]
+        missing = [name for name in wanted if name not in entries]
         if missing:
-            raise ValueError(f"{self._uri}: tensor {missing[0]!r} is not in this shard")
+            raise DamagedDataError(f"{self._uri}: tensor {missing[0]!r} is not in this shard")
         result: dict[str, Tensor] = {}
-        for run in _runs(sorted(names, key=lambda name: int(entries[name]["data_offsets"][0])), entries):
+        for run in _runs(sorted(wanted, key=lambda name: int(entries[name]["data_offsets"][0])), entries):
             first, last = entries[run[0]]["data_offsets"][0], entries[run[-1]]["data_offsets"][1]
             data = bytearray(self._read(self._uri, self._start + first, last - first))
             if len(data) != last - first:
-                raise ValueError(f"{self._uri}: ends before tensor {run[-1]!r}; the shard is truncated")
+                raise DamagedDataError(f"{self._uri}: ends before tensor {run[-1]!r}; the shard is truncated")
             for name in run:
                 entry = entries[name]
                 begin, end = entry["data_offsets"]
                 piece = memoryview(data)[begin - first : end - first]
+                expected = wanted[name]
+                if expected is not None and checksum(entry["dtype"], entry["shape"], piece) != expected:
+                    raise DamagedDataError(f"{self._uri}: tensor {name!r} does not match its checksum")
                 dtype = getattr(torch, _DTYPES[entry["dtype"]])
                 result[name] = torch.frombuffer(piece, dtype=dtype).reshape(entry["shape"])
         return result
@@ -197,9 +243,16 @@ class _TensorFile:
             prefix = self._read(self._uri, 0, 8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _HEADER_LIMIT + 1
             if length > _HEADER_LIMIT:
-                raise ValueError(f"{self._uri}: not a safetensors file")
-            entries: dict[str, Any] = json.loads(self._read(self._uri, 8, length))
-            entries.pop("__metadata__", None)
+                raise DamagedDataError(f"{self._uri}: not a safetensors file")
+            try:
+                entries: dict[str, Any] = json.loads(self._read(self._uri, 8, length))
+                entries.pop("__metadata__", None)
+                for entry in entries.values():
+                    first, last = entry["data_offsets"]
+                    if first < 0 or last - first != math.prod(entry["shape"]) * DTYPES[entry["dtype"]]:
+                        raise ValueError
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                raise DamagedDataError(f"{self._uri}: its header is no safetensors header") from error
             self._entries, self._start = entries, 8 + length
         return self._entries
 
@@ -215,15 +268,13 @@ def _runs(names: Sequence[str], entries: Mapping[str, Any]) -> list[list[str]]:
     return runs
 
 
-def _uri(reference: str) -> str:
-    """The URI of a reference `URI@sha256:HEX`."""
-    return reference.rpartition("@sha256:")[0]
-
-
 def _index(manifest: Mapping[str, Any], read: Read, bucket: str, split: str) -> list[dict[str, Any]]:
     import pyarrow.parquet
 
-    data = read(_uri(manifest["index"]), 0, int(manifest["index_bytes"]))
+    uri, _, digest = str(manifest["index"]).rpartition("@sha256:")
+    data = read(uri, 0, int(manifest["index_bytes"]))
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DamagedDataError(f"{uri}: content does not match its digest {digest[:12]}")
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
     chosen = [row for row in rows if row["bucket"] == bucket and row["split"] == split]
     if not chosen:

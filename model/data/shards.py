@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 ALIGNMENT = 8  # safetensors pads its header with spaces to a multiple of 8 bytes
+CHECKSUM = "blake2b-64"
+"""Name of the checksum of a tensor, see `checksum`; a dataset manifest says it with the key `checksum`."""
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes per element of the dtypes that a shard may hold
 
 
@@ -35,6 +37,22 @@ class RawTensor:
     dtype: str
     shape: tuple[int, ...]
     data: bytes
+
+
+def checksum(dtype: str, shape: Sequence[int], data: bytes | memoryview) -> int:
+    """The 64-bit checksum of a tensor: BLAKE2b with a digest of 8 bytes, read as a big-endian signed integer.
+
+    Covered are `DTYPE:LENGTH,LENGTH,...:` in ASCII and then the elements, so that a changed header of a file is
+    found as well.
+
+    Args:
+        dtype: safetensors name of the dtype.
+        shape: lengths of the dimensions.
+        data: elements in C order, little endian.
+    """
+    digest = hashlib.blake2b(f"{dtype}:{','.join(map(str, shape))}:".encode(), digest_size=8)
+    digest.update(data)
+    return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from zoetrope.infra.datasets import DatasetRegistry
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
 from zoetrope.infra.prices import cost, load_price_sheet
-from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
-from zoetrope.infra.store import get_json, open_store
+from zoetrope.infra.store import get_bytes, get_json, open_store
 from zoetrope.infra.store.local import write_whole
 from zoetrope.infra.tracking.steps import log_step
 from zoetrope.pipelines.definition.resolve import report_steps
@@ -169,7 +168,7 @@ class Follower:
         path = self.directory / "report.html"
         if "report" in self.records:
             html = get_json(self.store, self.records["report"]["product"])["html"]
-            self.store.fetch(Reference.parse(html).uri, path)
+            write_whole(path, get_bytes(self.store, html))
         elif self.records:
             commit, _, dirty = self.settings.commit.partition("+")
             config = ReportConfig(

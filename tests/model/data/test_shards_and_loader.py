@@ -12,11 +12,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor
 
-from zoetrope.model.data import LatentDataset, RawTensor, ShardWriter, raw_tensor
-from zoetrope.model.data.shards import write_tensors
+from zoetrope.model.data import DamagedDataError, LatentDataset, RawTensor, ShardWriter, raw_tensor
+from zoetrope.model.data.shards import checksum, write_tensors
 
 
 class Objects:
@@ -55,6 +57,7 @@ def build(
     limit: int = 1500,
     dtype: torch.dtype = torch.float32,
     extra: Mapping[str, int] | None = None,
+    checksums: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A dataset of `count` clips, the last one held out; returns manifest and all tensors."""
     writer = ShardWriter(folder, limit)
@@ -63,8 +66,14 @@ def build(
         clip_id = f"clip{number}"
         tensors = sample(clip_id, number, "8px_4f", dtype, extra)
         everything |= tensors
-        shard, finished = writer.add({name: raw_tensor(tensor) for name, tensor in tensors.items()})
+        raw = {name: raw_tensor(tensor) for name, tensor in tensors.items()}
+        shard, finished = writer.add(raw)
         shards += [finished] if finished else []
+        sums = {
+            f"checksum_{name.rpartition('/')[2]}": checksum(each.dtype, each.shape, each.data)
+            for name, each in raw.items()
+            if checksums
+        }
         split = "held_out" if number == count - 1 else "train"
         rows.append(
             {
@@ -74,6 +83,7 @@ def build(
                 "split": split,
                 "caption": f"caption {number}",
                 "t5_tokens": number + 1,
+                **sums,
             }
         )
     last = writer.close()
@@ -83,14 +93,17 @@ def build(
     (folder / "index").write_bytes(buffer.getvalue())
     write_tensors(folder / "null_t5", {"t5": raw_tensor(torch.full((1, 6), 7.0))})
     write_tensors(folder / "null_clip", {"clip": raw_tensor(torch.full((5,), 8.0))})
-    digest = "@sha256:" + "0" * 64
+    reference = {
+        name: f"{name}@sha256:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"
+        for name in ("index", "null_t5", "null_clip")
+    }
     manifest = {
         "schema": "zoetrope.dataset.v1",
         "name": "tiny",
-        "index": "index" + digest,
+        "index": reference["index"],
         "index_bytes": len(buffer.getvalue()),
         "shards": [{"uri": shard.path.name, "md5": shard.md5, "bytes": shard.bytes} for shard in shards],
-        "text": {"null_t5": "null_t5" + digest, "null_clip": "null_clip" + digest},
+        "text": {name: reference[name] for name in ("null_t5", "null_clip")},
     }
     return manifest, everything
 
@@ -201,6 +214,70 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
     dataset = LatentDataset.open(manifest, Objects(tmp_path).read, "8px_4f", split="held_out")
     with pytest.raises(ValueError, match=r"00000\.safetensors.*truncated"):
         dataset.batch([0])
+
+
+@pytest.mark.parametrize("name", ["index", "null_t5", "null_clip"])
+def test_a_flipped_bit_in_a_small_object_is_named(tmp_path: Path, name: str) -> None:
+    manifest, _ = build(tmp_path)
+    path = tmp_path / name
+    whole = path.read_bytes()
+    for at in (0, 8, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(flipped(whole, 8 * at + at % 8))
+        with pytest.raises(DamagedDataError, match=f"^{name}: "):
+            LatentDataset.open(manifest, Objects(tmp_path).read, "8px_4f")
+
+
+@settings(max_examples=150, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+@example(share=0.0)
+def test_a_flipped_bit_of_a_shard_is_never_used(
+    tmp_path_factory: pytest.TempPathFactory, one_shard: tuple[dict[str, Any], dict[str, Tensor], bytes], share: float
+) -> None:
+    manifest, tensors, whole = one_shard
+    folder = tmp_path_factory.getbasetemp() / "flipped"
+    name = manifest["shards"][0]["uri"]
+    (folder / name).write_bytes(flipped(whole, int(share * 8 * len(whole))))
+    try:
+        batch = LatentDataset.open(manifest, Objects(folder).read, "8px_4f").batch([0, 1, 2])
+    except DamagedDataError as error:
+        assert name in str(error)
+        assert "run the step `encode` again" in error.hint
+        return
+    # the bit lies in the clip that was not read, or in a name that nobody asked for
+    for at, clip_id in enumerate(batch.clip_ids):
+        for kind, tensor in {"latent": batch.latent, **batch.references}.items():
+            assert torch.equal(tensor[at], tensors[f"{clip_id}/8px_4f/{kind}"])
+        assert torch.equal(batch.clip[at], tensors[f"{clip_id}/clip"])
+        assert torch.equal(batch.t5[at, : int(batch.t5_length[at])], tensors[f"{clip_id}/t5"])
+
+
+@pytest.fixture(scope="module")
+def one_shard(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Tensor], bytes]:
+    folder = tmp_path_factory.getbasetemp() / "flipped"
+    manifest, tensors = build(folder, limit=10**6)
+    return manifest, tensors, (folder / manifest["shards"][0]["uri"]).read_bytes()
+
+
+def test_an_index_without_checksums_is_read_and_one_of_another_kind_is_refused(tmp_path: Path) -> None:
+    manifest, tensors = build(tmp_path, checksums=False)
+    batch = LatentDataset.open(manifest, Objects(tmp_path).read, "8px_4f").batch([0])
+    assert torch.equal(batch.latent[0], tensors["clip0/8px_4f/latent"])
+    with pytest.raises(ValueError, match="has checksums 'crc-32', this version reads 'blake2b-64'"):
+        LatentDataset.open({**manifest, "checksum": "crc-32"}, Objects(tmp_path).read, "8px_4f")
+
+
+def test_the_checksum_is_fixed_for_ever() -> None:
+    # 8 bytes of BLAKE2b over "F32:2,1:" and the elements, big endian
+    data = b"\x00\x00\x80\x3f\x00\x00\x00\x40"
+    assert checksum("F32", (2, 1), data) == -1088672725526046096
+    assert checksum("F32", (1, 2), data) != checksum("F32", (2, 1), data)
+    assert checksum("BF16", (2, 2), data) != checksum("F16", (2, 2), data)
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def test_wrong_tensors_are_refused(tmp_path: Path) -> None:
