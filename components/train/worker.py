@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,13 +89,23 @@ def train(job: TrainingJob) -> None:
         stop.listen()
         context.work.mkdir(parents=True, exist_ok=True)
     with join_process_group(THREADS) as workers, live_metrics(context) if workers.first else nullcontext():
-        mirror = CheckpointSync(context.store, job.mirror) if job.mirror else None
-        resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop if job.mirror else None)
+        warn = partial(_warn, context) if workers.first else _silent
+        mirror = CheckpointSync(context.store, job.mirror, warn) if job.mirror else None
+        resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop if job.mirror else None, warn)
         work = _autoencoder if job.kind == "autoencoder" else _stage
         result = work(job, context, workers, resume)
         if workers.first:
             context.store.put_bytes(job.result, canonical_json(result))
         workers.wait()
+
+
+def _warn(context: StepContext, message: str) -> None:
+    context.progress(message)
+    print(message, flush=True)  # noqa: T201 - the log of the job's first pod
+
+
+def _silent(message: str) -> None:
+    """The other workers would say the same."""
 
 
 def main(arguments: list[str]) -> int:

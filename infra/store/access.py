@@ -165,6 +165,6 @@ def _remember(path: Path, value: Mapping[str, Any]) -> None:
         descriptor, part = tempfile.mkstemp(prefix=f"{path.name}.part-", dir=path.parent)
         with os.fdopen(descriptor, "w") as stream:
             json.dump(value, stream)
-        os.replace(part, path)
+        Path(part).replace(path)
     except OSError as error:
         log.debug("%s is not remembered as checked: %s", path, error)

@@ -17,7 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from zoetrope.model.training.config import LoopConfig, OptimizerConfig
 from zoetrope.model.training.optimizer import adamw, learning_rate, optimizer_step
 from zoetrope.model.training.process_group import ProcessGroup
-from zoetrope.model.training.state import Tensors, fill_optimizer, load_state, optimizer_tensors, save_state
+from zoetrope.model.training.state import (
+    Tensors,
+    fill_optimizer,
+    load_state,
+    optimizer_tensors,
+    save_state,
+    warn_in_log,
+)
 
 Loss = Callable[[nn.Module, int], Tensor]
 """`loss(model, step)`: the loss of this worker's part of the batch of one step, through `model`."""
@@ -72,12 +79,14 @@ class Resume:
         digest: of everything that the result depends on (config, data, parent weights, code).
         sync: where nodes do not share the folder, or lose it.
         stop: asked before every step: whether to save the state and to stop; None for never.
+        warn: is told of each state that is passed over because it is damaged.
     """
 
     folder: Path
     digest: str
     sync: CheckpointSync | None = None
     stop: Callable[[], bool] | None = None
+    warn: Callable[[str], None] = warn_in_log
 
 
 class StoppedError(RuntimeError):
@@ -204,7 +213,7 @@ class _Loop:
             if self.workers.on_node[0] == 0:
                 resume.sync.pull(resume.folder)
             self.workers.wait()
-        found = load_state(resume.folder, resume.digest)
+        found = load_state(resume.folder, resume.digest, resume.warn)
         step = 0 if found is None else found[0]
         if self.workers.mean(torch.tensor(float(step))).item() != step:
             raise RuntimeError(f"the workers found different states, this one that of step {step}")

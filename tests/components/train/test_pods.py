@@ -17,13 +17,12 @@ from tests.components.train.test_train_steps import (
     dataset_and_parent,
     stage_config,
 )
-from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.job import TrainingJob
 from zoetrope.components.train.step import train_autoencoder, train_stage
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.placement import Placement
-from zoetrope.infra.store import get_json, open_store
+from zoetrope.infra.store import get_json
 
 
 @pytest.fixture
@@ -149,42 +148,6 @@ def test_the_result_does_not_depend_on_the_launchers_attempt(tmp_path: Path) -> 
     other = TrainingJob.of("autoencoder", {"a": 2}, {}, context, pods=True)
     assert other.result != first.result and other.mirror != first.mirror
     assert str(tmp_path / "work") not in json.dumps(first.__dict__)
-
-
-def state(folder: Path, step: int, content: str) -> None:
-    path = folder / f"step-{step:09d}"
-    path.mkdir(parents=True)
-    (path / "state.json").write_text(content)
-
-
-def test_the_newest_complete_state_wins_and_older_ones_go(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "store")
-    mirror = CheckpointSync(store, "resume/x")
-    mirror.pull(tmp_path / "nothing")
-    assert not (tmp_path / "nothing").exists()
-    for step in (2, 4):
-        state(tmp_path / "a", step, str(step))
-        mirror.push(tmp_path / "a")
-    assert len(list(store.list("resume/x/"))) == 2
-    state(tmp_path / "b", 3, "another run of the same work, further behind")
-    mirror.push(tmp_path / "b")
-    store.put_bytes("resume/x/step-000000009-00/state.json", b"half")
-    mirror.pull(tmp_path / "c")
-    assert [path.name for path in (tmp_path / "c").iterdir()] == ["step-000000004"]
-    assert (tmp_path / "c" / "step-000000004" / "state.json").read_text() == "4"
-    mirror.clear()
-    assert list(store.list("resume/x/")) == []
-
-
-def test_a_damaged_state_is_not_taken(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "store")
-    mirror = CheckpointSync(store, "resume/x")
-    state(tmp_path / "a", 4, "four")
-    mirror.push(tmp_path / "a")
-    (uri,) = [uri for uri in store.list("resume/x/") if uri.endswith("state.json")]
-    store.put_bytes(uri.removeprefix(store.root + "/"), b"fife")
-    mirror.pull(tmp_path / "b")
-    assert not list((tmp_path / "b").glob("step-*"))
 
 
 def test_a_mistake_in_a_pod_is_the_steps_own_message(checkpoint_store: Any, tmp_path: Path, pods: Any) -> None:
