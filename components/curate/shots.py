@@ -12,12 +12,6 @@ from zoetrope.components.curate.cut_config import ShotConfig
 from zoetrope.components.curate.cuts import Shot, find_shots
 from zoetrope.components.curate.decode import read_signals
 from zoetrope.components.curate.signals import Detail, ShotSignals, SourceSignals, border
-<<<<<<< HEAD
-=======
-from zoetrope.infra.references import digest_json
-from zoetrope.infra.store import borrowed_copy
-from zoetrope.infra.workers import WorkerContext
->>>>>>> db6bc67 (store: content is opened in one way, which checks it; references are relative to the store; tensors of shards carry checksums)
 
 SHOT_COLUMNS = ("start_pts", "end_pts", "frames", "crop_x", "crop_y", "crop_width", "crop_height")
 """Columns of clips.parquet that `measure_shots` fills; whole numbers."""
@@ -61,7 +55,6 @@ def measure_shots(signals: SourceSignals, pieces: Sequence[Shot]) -> dict[str, l
     return {name: [row[place] for row in rows] for place, name in enumerate(SHOT_COLUMNS)}
 
 
-<<<<<<< HEAD
 def shot_signals(signals: SourceSignals, shot: Shot) -> ShotSignals:
     """The part of the signals that belongs to a piece: what filters score."""
     details = _details(signals, shot)
@@ -78,20 +71,6 @@ def shot_signals(signals: SourceSignals, shot: Shot) -> ShotSignals:
         fps=float((shot.end - shot.start) / seconds),
         bars_area=bars_area,
     )
-=======
-def cut_source(task: CutTask, worker_context: WorkerContext) -> SourceShots:
-    """Decodes a source once and returns all its clips with their scores."""
-    try:
-        with borrowed_copy(worker_context.store, task.video, worker_context.scratch / task.source_id, "ingest") as path:
-            signals = read_signals(path)
-    except DamagedVideoError as error:
-        return SourceShots([], str(error))
-    rows = []
-    for shot in find_shots(signals, task.cuts):
-        for piece in chop(shot, signals, task.max_seconds):
-            rows.append(_row(piece, signals, task))
-    return SourceShots(rows)
->>>>>>> db6bc67 (store: content is opened in one way, which checks it; references are relative to the store; tensors of shards carry checksums)
 
 
 def chop(shot: Shot, signals: SourceSignals, max_seconds: float) -> Iterator[Shot]:

@@ -86,21 +86,17 @@ def measure_source(unit: MeasureUnit, worker_context: WorkerContext) -> Measured
     Raises:
         ZoetropeError: a source that was decoded before cannot be decoded now.
     """
-    store, reference = worker_context.store, Reference.parse(unit.video)
-    local = store.local_path(reference.uri)
-    path = local or store.fetch(reference.uri, worker_context.scratch / reference.digest)
+    reference = Reference.parse(unit.video)
     try:
-        signals, pieces = cut_source(path, unit.shots, unit.spans)
+        with borrowed_copy(worker_context.store, reference, worker_context.scratch, "ingest") as path:
+            signals, pieces = cut_source(path, unit.shots, unit.spans)
     except DamagedVideoError as error:
         if unit.spans is not None:
             raise ZoetropeError(
                 f"{reference.uri}: {error}; it was decoded to its end before",
-                "the object was changed or damaged since; delete it and run ingest again",
+                "the libraries that decode it were changed since; curate it anew with --fresh",
             ) from error
         return Measured(str(error), isinstance(error, UnreadVideoError))
-    finally:
-        if local is None:
-            path.unlink(missing_ok=True)
     shots: dict[str, Any] = {}
     if unit.spans is None:
         base = signals.time_base

@@ -19,7 +19,7 @@ from zoetrope.infra.context import StepResult
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys.key import KeyParts
 from zoetrope.infra.references import Reference, canonical_json
-from zoetrope.infra.store import Store, get_bytes, get_json, put_content
+from zoetrope.infra.store import Store, get_bytes, get_json, mark_used, put_content
 
 SCHEMA = "zoetrope.result.v1"
 FOLDER = "results"
@@ -96,8 +96,12 @@ def find_result(store: Store, step: str, key: str) -> StoredResult | None:
     The manifest's digest is checked, and that everything which it names is there with its size; the bytes of that
     are checked when they are read.
     """
-    known = _read(store, store.uri(entry_key(step, key)))
-    return known if known is not None and known.key == key and not problem(store, known) else None
+    known = _read(store, entry_key(step, key))
+    if known is None or known.key != key or problem(store, known):
+        return None
+    for reference in (known.product, known.record, *known.files.values()):
+        mark_used(store, Reference.parse(reference).uri)  # garbage collection may run beside us
+    return known
 
 
 def problem(store: Store, known: StoredResult) -> str:

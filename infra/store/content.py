@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 REFRESHED_SECONDS = 86_400.0
 """Content that is put again and is older than this is touched: garbage collection spares what is young."""
 
-
 SMALL = 1 << 20
 """Bytes up to which content that is there already is compared, so that a damaged manifest is written anew."""
 
@@ -36,32 +35,29 @@ def put_content(store: Store, data: bytes, suffix: str) -> Reference:
     """Stores bytes under their digest; `suffix` (`.json`, `.mp4`) is for people."""
     digest = digest_bytes(data)
     key = content_key(digest, suffix)
-<<<<<<< HEAD
-    uri = store.uri(key)
-    if not store.exists(uri) or store.size(uri) != len(data) or (len(data) < SMALL and store.read(uri) != data):
-        store.put_bytes(key, data)
-    return Reference(uri, digest)
-=======
-    put_once(store, key, len(data), lambda: store.put_bytes(key, data))
+
+    def is_damaged() -> bool:
+        return len(data) < SMALL and store.read(key) != data
+
+    put_once(store, key, len(data), lambda: store.put_bytes(key, data), is_damaged)
     return Reference(key, digest)
->>>>>>> db6bc67 (store: content is opened in one way, which checks it; references are relative to the store; tensors of shards carry checksums)
 
 
 def put_file_content(store: Store, path: Path, suffix: str | None = None) -> Reference:
     """Stores a local file under its digest."""
     digest = digest_file(path)
     key = content_key(digest, path.suffix if suffix is None else suffix)
-<<<<<<< HEAD
-    uri = store.uri(key)
-    if not store.exists(uri) or store.size(uri) != path.stat().st_size:
-        store.put_file(key, path)
-    return Reference(uri, digest)
-=======
     put_once(store, key, path.stat().st_size, lambda: store.put_file(key, path))
     return Reference(key, digest)
 
 
-def put_once(store: Store, key: str, size: int, write: Callable[[], object]) -> None:
+def put_once(
+    store: Store,
+    key: str,
+    size: int,
+    write: Callable[[], object],
+    is_damaged: Callable[[], bool] = lambda: False,
+) -> None:
     """Writes what is not there, or not with this length; what is there is marked as in use.
 
     Args:
@@ -69,13 +65,23 @@ def put_once(store: Store, key: str, size: int, write: Callable[[], object]) -> 
         key: names the content, so that equal keys are equal content.
         size: bytes of the content.
         write: puts it.
+        is_damaged: asked where it is there with this length.
     """
     known = store.stat(key)
-    if known is None or known.bytes != size:
+    if known is None or known.bytes != size or is_damaged() or not mark_used(store, key):
         write()
-    elif time.time() - known.modified > REFRESHED_SECONDS and not store.touch(key):
-        write()  # removed since we looked
->>>>>>> db6bc67 (store: content is opened in one way, which checks it; references are relative to the store; tensors of shards carry checksums)
+
+
+def mark_used(store: Store, location: str) -> bool:
+    """Makes content young again where it is not: garbage collection spares it, and what it names.
+
+    Returns:
+        Whether it is there.
+    """
+    known = store.stat(location)
+    if known is None:
+        return False
+    return time.time() - known.modified <= REFRESHED_SECONDS or store.touch(location)
 
 
 def put_json(store: Store, value: Any) -> Reference:
