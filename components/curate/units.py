@@ -14,6 +14,7 @@ from zoetrope.components.curate.shots import cut_source, measure_shots, shot_sig
 from zoetrope.components.curate.signals import ShotSignals
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
+from zoetrope.infra.store import borrowed_copy
 from zoetrope.infra.workers import WorkerContext
 
 

@@ -17,7 +17,7 @@ from zoetrope.infra.references import Reference, canonical_json, digest_bytes, d
 if TYPE_CHECKING:
     import pyarrow
 
-    from zoetrope.infra.store.base import Store
+    from zoetrope.infra.store.base import Store, StoredObject
 
 REFRESHED_SECONDS = 86_400.0
 """Content that is put again and is older than this is touched: garbage collection spares what is young."""
@@ -68,7 +68,7 @@ def put_once(
         is_damaged: asked where it is there with this length.
     """
     known = store.stat(key)
-    if known is None or known.bytes != size or is_damaged() or not mark_used(store, key):
+    if known is None or known.bytes != size or is_damaged() or not _young(store, known):
         write()
 
 
@@ -79,9 +79,11 @@ def mark_used(store: Store, location: str) -> bool:
         Whether it is there.
     """
     known = store.stat(location)
-    if known is None:
-        return False
-    return time.time() - known.modified <= REFRESHED_SECONDS or store.touch(location)
+    return known is not None and _young(store, known)
+
+
+def _young(store: Store, known: StoredObject) -> bool:
+    return time.time() - known.modified <= REFRESHED_SECONDS or store.touch(known.key)
 
 
 def put_json(store: Store, value: Any) -> Reference:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from zoetrope.components.encode.config import BucketConfig, EncodeConfig, TextConfig
 from zoetrope.components.encode.step import encode
@@ -26,7 +27,6 @@ from zoetrope.infra.store import (
     get_json,
     get_table,
     open_store,
-    put_content,
     put_file_content,
     put_json,
     put_table,
@@ -40,7 +40,8 @@ from zoetrope.model.autoencoders import (
 )
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import save_weights
-from zoetrope.model.data import LatentDataset
+from zoetrope.model.data import LatentDataset, raw_tensor
+from zoetrope.model.data.shards import checksum
 from zoetrope.model.video import read_clip, write_video
 
 SMALL = BucketConfig(height=32, width=32, frames=4, fps=8)
