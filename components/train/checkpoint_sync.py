@@ -12,6 +12,7 @@ from typing import Any
 from zoetrope.infra.references import canonical_json, digest_bytes, digest_file
 from zoetrope.infra.store import Store
 
+warn_in_log: Callable[[str], None] = logging.getLogger(__name__).warning
 MARKER = "complete.json"
 KEPT = 2  # states, as the loop keeps on its disk: if the newest is damaged, the one before it is taken
 DIGITS = 16
@@ -31,7 +32,7 @@ class CheckpointSync:
     """
 
     def __init__(
-        self, store: Store, key: str, warn: Callable[[str], None] = logging.getLogger(__name__).warning
+        self, store: Store, key: str, warn: Callable[[str], None] = warn_in_log
     ) -> None:
         self._store = store
         self._key = key
