@@ -83,7 +83,7 @@ class RunLock:
     def _holder_is_dead(self) -> bool:
         """Whether the noted holder is gone and only its children keep the lock; these are ended."""
         note = self._read_note()
-        holder = ProcessIdentity(**{key: note[key] for key in ("pid", "host", "created")}) if note else None
+        holder = _identity(note) if note else None
         if holder is None or not holder.here() or holder.alive():
             return False
         return bool(end_survivors(self._directory, lambda _: None))
@@ -101,11 +101,7 @@ class RunLock:
         self._note.flush()
 
     def _read_note(self) -> dict[str, Any]:
-        try:
-            note = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}  # taken this moment: the holder has not written yet
-        return note if isinstance(note, dict) else {}
+        return _read_note(self._path)
 
     def _in_use(self) -> ZoetropeError:
         note = self._read_note()
@@ -120,6 +116,30 @@ class RunLock:
             "wait until it has ended, end it, or work in another directory with --store DIR",
             retryable=True,
         )
+
+
+def running_holder(state_directory: Path) -> dict[str, Any]:
+    """Who works in a state directory, without asking for its lock: {pid, host, created, user, command, started}.
+
+    Empty where nobody does. A process on another machine counts as running, since it cannot be seen from here.
+    """
+    note = _read_note(state_directory / LOCK_NAME)
+    if not note:
+        return {}
+    holder = _identity(note)
+    return note if not holder.here() or holder.alive() else {}
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # taken this moment: the holder has not written yet
+    return note if isinstance(note, dict) else {}
+
+
+def _identity(note: dict[str, Any]) -> ProcessIdentity:
+    return ProcessIdentity(**{key: note[key] for key in ("pid", "host", "created")})
 
 
 def _user_name() -> str:

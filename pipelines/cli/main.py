@@ -8,7 +8,7 @@ import sys
 import typer
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.pipelines.cli import cost, data, doctor, generate, models, reap, run, runs, step, submit
+from zoetrope.pipelines.cli import cost, data, doctor, generate, models, reap, run, runs, step, store, submit
 from zoetrope.pipelines.cli.common import errors
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(models.app, name="models")
 runs.app.command("reap")(reap.reap)
 app.add_typer(runs.app, name="runs")
 app.add_typer(cost.app, name="cost")
+app.add_typer(store.app, name="store")
 app.command("doctor")(doctor.doctor)
 app.command("step")(step.step)
 
