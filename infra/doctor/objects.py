@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from zoetrope.infra.doctor.findings import APPLY_HINT, CheckContext, Finding, ok, problem, unknown
 from zoetrope.infra.kubernetes.errors import NotAllowedError
+from zoetrope.infra.store import schemes
 
 SERVICE_ACCOUNTS = ("zoetrope-job",)  # beside the steps' own, which an option may change
-SETTINGS: Mapping[str, tuple[str, ...]] = {"zoetrope-settings": ("ZOETROPE_STORE", "ZOETROPE_TRACKING_URI")}
+SETTINGS_MAP, STORE_SECRET = "zoetrope-settings", "zoetrope-store"
+SETTINGS: Mapping[str, tuple[str, ...]] = {SETTINGS_MAP: ("ZOETROPE_STORE", "ZOETROPE_TRACKING_URI")}
 SECRETS: Mapping[str, tuple[str, ...]] = {
-    "zoetrope-store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     "zoetrope-mlflow": ("MLFLOW_BACKEND_STORE_URI",),
 }
 DATABASE, DATABASE_KEY = "zoetrope-postgresql", "POSTGRES_PASSWORD"
@@ -41,13 +42,23 @@ def settings(context: CheckContext) -> Iterator[Finding]:
 
 def secrets(context: CheckContext) -> Iterator[Finding]:
     """The secrets, by the names of their keys."""
-    wanted = dict(SECRETS)
+    wanted = {STORE_SECRET: _store_keys(context), **SECRETS}
     try:
         if context.kubernetes.get(f"/apis/apps/v1/namespaces/{context.namespace}/statefulsets/{DATABASE}") is not None:
             wanted["zoetrope-mlflow"] += (DATABASE_KEY,)
     except NotAllowedError as error:
         yield unknown("secrets", f"whether {DATABASE} is here: {error.headline}")
     yield from _keys(context, "secrets", "secrets", wanted)
+
+
+def _store_keys(context: CheckContext) -> tuple[str, ...]:
+    """What the secret of the store that the settings name has to hold; of all stores where they name none."""
+    try:
+        found = context.kubernetes.get(f"/api/v1/namespaces/{context.namespace}/configmaps/{SETTINGS_MAP}")
+    except NotAllowedError:
+        found = None
+    store = str(((found or {}).get("data") or {}).get("ZOETROPE_STORE", ""))
+    return schemes.scheme_of(store).secrets if schemes.is_remote(store) else schemes.secret_keys()
 
 
 def _keys(context: CheckContext, check: str, kind: str, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.store import get_json
+from zoetrope.infra.store.schemes import remote_example
 from zoetrope.pipelines.cli.common import (
     DEFAULT_STORE,
     JsonOption,
@@ -154,7 +155,7 @@ def _adopt_remote(run: str, state: Path, remote: str, push: bool) -> None:
     url, root = checked_remote(remote), Settings().store
     if not root:
         raise ZoetropeError(
-            "the store of the cluster is not named", "set ZOETROPE_STORE=s3://bucket/prefix and its credentials"
+            "the store of the cluster is not named", f"set ZOETROPE_STORE={remote_example()} and its credentials"
         )
     objects = open_store(root)
     reference = run if "@sha256:" in run else _product_of(objects, run)

@@ -11,6 +11,7 @@ import typer
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
+from zoetrope.infra.store.schemes import remote_example
 from zoetrope.pipelines.cli.cluster_options import (
     NO_LINK,
     HostOption,
@@ -239,7 +240,7 @@ def retry(
     store = cluster_store()
     if store is None:
         raise ZoetropeError(
-            "the store of the cluster is not named", "set ZOETROPE_STORE=s3://bucket/prefix and its credentials"
+            "the store of the cluster is not named", f"set ZOETROPE_STORE={remote_example()} and its credentials"
         )
     cleared = work(kubeflow, run, store)
     output.print(f"run {run} goes on; {cleared} verdicts removed", highlight=False)

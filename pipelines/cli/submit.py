@@ -15,6 +15,7 @@ import typer
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import open_store
+from zoetrope.infra.store.schemes import remote_example, remote_schemes
 from zoetrope.pipelines.cli.cluster_options import (
     NO_LINK,
     HostOption,
@@ -30,7 +31,7 @@ from zoetrope.pipelines.definition.step_table import PIPELINES, makers
 if TYPE_CHECKING:
     from zoetrope.pipelines.definition.resolved import Resolved
 
-_SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
+_SOURCE = re.compile(rf"(?:{'|'.join(map(re.escape, remote_schemes()))})://[^/\s]+(/\S*)?|samples:[0-9]+")
 
 
 def submit(
@@ -137,7 +138,7 @@ def _explain(
     settings = Settings()
     if not settings.store:
         raise ZoetropeError(
-            "--explain asks the cluster's object store what is known", "set ZOETROPE_STORE=s3://BUCKET/PREFIX"
+            "--explain asks the cluster's object store what is known", f"set ZOETROPE_STORE={remote_example()}"
         )
     given = {makers("dataset")[-1]: resolve_dataset(dataset, settings).reference} if dataset else {}
     given |= {makers("checkpoint")[-1]: checkpoint} if checkpoint else {}
@@ -150,7 +151,8 @@ def _pipeline(pipeline: str, source: str, dataset: str, checkpoint: str) -> str:
         raise ZoetropeError(f"unknown pipeline {pipeline!r}", f"pipelines: {', '.join(PIPELINES)}")
     if source and not _SOURCE.fullmatch(source):
         raise ZoetropeError(
-            f"--source {source!r} is no source", "give s3://BUCKET/PREFIX or samples:SEED; pods see no local folder"
+            f"--source {source!r} is no source",
+            f"give {remote_example()} or samples:SEED; pods see no local folder",
         )
     if dataset:
         if source or pipeline not in ("full", "train"):

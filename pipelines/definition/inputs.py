@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.store.schemes import is_remote, remote_example
 from zoetrope.pipelines.definition.resolved import refuse_idle_gpus
 from zoetrope.pipelines.recipe.recipe import Recipe, load_recipe
 
@@ -58,13 +59,14 @@ def resolved(recipe: str, inputs: RunInputs) -> Recipe:
 def _source_lines(source: str, recipe: Recipe) -> Sequence[str]:
     if not source:
         return ()
-    if source.startswith("s3://"):
+    if is_remote(source):
         # Rights are not guessed: whoever knows them adds source.licence and source.rights, and promote asks for them.
         return (f"source={json.dumps({'s3': source, 'licence': 'unknown', 'rights': 'unknown'})}",)
     match = _SAMPLES.fullmatch(source)
     if match is None:
         raise ZoetropeError(
-            f"source {source!r}: neither an S3 prefix nor samples", "write s3://bucket/prefix, or samples:7"
+            f"source {source!r}: neither a prefix in an object store nor samples",
+            f"write {remote_example()}, or samples:7",
         )
     if recipe.source.samples is not None:
         return (f"source.samples.seed={match['seed']}",)

@@ -9,6 +9,7 @@ from typing import Any
 from kfp import kubernetes
 
 from zoetrope.infra.placement import Placement
+from zoetrope.infra.store import schemes
 from zoetrope.pipelines.definition.resolved import Resolved
 from zoetrope.pipelines.definition.step_table import STEPS, Kind
 
@@ -17,15 +18,14 @@ STORE_SECRET = "zoetrope-store"  # noqa: S105 - a name
 GIT_SECRET = "zoetrope-git"  # noqa: S105 - a name
 SETTINGS_KEYS = (
     "ZOETROPE_STORE",
-    "ZOETROPE_S3_ENDPOINT",
-    "AWS_REGION",
+    *schemes.settings_keys(),
     "ZOETROPE_TRACKING_URI",
     "ZOETROPE_TRACKING_URL",
     "ZOETROPE_KUBEFLOW_URL",
     "ZOETROPE_DATASET_REMOTE",
     "ZOETROPE_EXPERIMENT",
 )
-STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+STORE_KEYS = schemes.secret_keys()
 FIELDS = {
     "ZOETROPE_RUN_ID": "metadata.labels['pipeline/runid']",
     "ZOETROPE_WORKFLOW": "metadata.labels['workflows.argoproj.io/workflow']",
@@ -92,7 +92,9 @@ class ClusterTasks:
         for name, path in FIELDS.items():
             kubernetes.use_field_path_as_env(task, name, path)
         kubernetes.use_config_map_as_env(task, SETTINGS_CONFIG_MAP, {key: key for key in SETTINGS_KEYS}, optional=True)
-        kubernetes.use_secret_as_env(task, STORE_SECRET, {key: key for key in STORE_KEYS})
+        kubernetes.use_secret_as_env(
+            task, STORE_SECRET, {key: key for key in STORE_KEYS}, optional=schemes.secrets_are_optional()
+        )
         if step == "resolve":
             kubernetes.use_secret_as_env(task, GIT_SECRET, {"token": "ZOETROPE_GIT_TOKEN"}, optional=True)
 

@@ -46,8 +46,8 @@ def test_overrides_fit_into_the_one_line_of_the_form() -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (RunInputs(source="/videos"), "neither an S3 prefix nor samples"),
-        (RunInputs(source="samples:x"), "neither an S3 prefix nor samples"),
+        (RunInputs(source="/videos"), "neither a prefix in an object store nor samples"),
+        (RunInputs(source="samples:x"), "neither a prefix in an object store nor samples"),
         (RunInputs(budget_usd=-1), "below zero"),
         (RunInputs(overrides="stages.stage_9.steps=1"), "stage_9"),
     ],
