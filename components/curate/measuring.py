@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from zoetrope.components.curate.config import CurateConfig
 from zoetrope.components.curate.measurements import Measurement
@@ -20,9 +19,6 @@ from zoetrope.infra.context import StepContext
 from zoetrope.infra.keys import KeyParts, libraries, operators
 from zoetrope.infra.references import Reference, digest_json
 from zoetrope.infra.workers import map_units
-
-if TYPE_CHECKING:
-    pass
 
 SHOTS = "shots"
 SHOTS_MODULE = "zoetrope.components.curate.shots"
@@ -93,7 +89,9 @@ def measure(config: CurateConfig, videos: Sequence[str], context: StepContext) -
     units = _units(config, videos, known)
     if len(units) < len(videos):
         context.progress(f"{len(videos) - len(units)} of {len(videos)} sources are measured already")
-    answers = map_units(measure_source, units, context, config.workers, "sources measured", key=digest_json(keys))
+    # nor does a run that computes anew take up what another one left half-way
+    key = digest_json([keys, context.key]) if context.fresh else digest_json(keys)
+    answers = map_units(measure_source, units, context, config.workers, "sources measured", key=key)
     last = time.monotonic()
     try:
         for number, (unit, measured) in enumerate(zip(units, answers, strict=True), 1):

@@ -14,7 +14,7 @@ def ingest(job: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics
     """Reads raw video, checks every file and lists the usable ones.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         page: the result as HTML.
         metrics: its numbers.
 

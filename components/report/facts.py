@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.datasets import DatasetRegistry
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import get_json
+
+DATASET = "zoetrope.dataset.v1"
 
 
 def with_facts(config: ReportConfig, records: dict[str, str], context: StepContext) -> ReportConfig:
@@ -33,9 +34,11 @@ def with_facts(config: ReportConfig, records: dict[str, str], context: StepConte
 
 def _dataset(records: dict[str, str], context: StepContext) -> str:
     """Reference of the dataset manifest that the run made or trained on."""
-    if "encode" in records:
-        return str(get_json(context.store, records["encode"])["product"])
-    if "stage_1" in records:
-        inputs: dict[str, Any] = get_json(context.store, records["stage_1"])["inputs"]
-        return str(inputs["dataset"])
-    return ""
+    known = [get_json(context.store, reference) for _, reference in sorted(records.items())]
+    made = [each["product"] for each in known if _is_dataset(each["product"], context)]
+    read = [each["inputs"]["dataset"] for each in known if "dataset" in each["inputs"]]
+    return str([*made, *read, ""][0])
+
+
+def _is_dataset(product: str, context: StepContext) -> bool:
+    return bool(product) and get_json(context.store, product).get("schema") == DATASET

@@ -14,6 +14,7 @@ class RunPlan(StrictModel):
         run_id: the pipeline run.
         pipeline: `data`, `train`, `evaluate` or `full`.
         steps: of the pipeline, in order.
+        headline: those of them whose metrics are also those of the run.
         recipe: name of the recipe.
         recipe_digest: SHA-256 of the resolved recipe.
         arguments: inputs of the pipeline, as they were given.
@@ -31,6 +32,7 @@ class RunPlan(StrictModel):
     run_id: str
     pipeline: str
     steps: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
     recipe: str
     recipe_digest: str
     arguments: dict[str, str] = Field(default_factory=dict)

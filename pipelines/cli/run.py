@@ -24,7 +24,7 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
 
 
 class Target(StrEnum):
@@ -62,17 +62,17 @@ def run(
 
     Example: zoetrope run nano --set stages.stage_3.steps=200
     """
-    from zoetrope.pipelines.definition.resolve import require_user_files
+    from zoetrope.pipelines.definition.resolved import Resolved
+    from zoetrope.pipelines.definition.user_files import user_files
     from zoetrope.pipelines.local.supervisor import run as supervise
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     changes = list(overrides or [])
     if input_folder is not None:
         changes.append(f"source={json.dumps(_source(input_folder, licence, rights))}")
     elif licence or rights:
         raise ZoetropeError("--licence and --rights describe --input DIR", "add --input DIR")
-    resolved = load_recipe(recipe, changes)
-    require_user_files(resolved)
+    resolved = Resolved.read(recipe, changes).recipe
+    user_files(resolved)  # what is not there is said now
     arguments = {"recipe": _absolute(recipe), "overrides": "\n".join(changes)}
     if dataset:
         if input_folder is not None or pipeline not in ("full", "train"):
@@ -89,7 +89,7 @@ def run(
     if explain:
         from zoetrope.pipelines.cli.explain import print_explanation
 
-        given = {"encode": arguments["dataset"]} if dataset else {}
+        given = {makers("dataset")[-1]: arguments["dataset"]} if dataset else {}
         print_explanation(resolved, pipeline, given, state_store(store), fresh=fresh, as_json=as_json)
         return
     code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors, fresh=fresh)
@@ -171,28 +171,26 @@ def compile_pipelines(
         compile_pipeline,
         for_cluster,
     )
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.local.plan import code_commit
     from zoetrope.pipelines.recipe.files import recipe_names
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
-    names = recipe or recipe_names()
     changes = list(overrides or [])
-    for name in names:
-        load_recipe(name, changes)
+    resolved = [Resolved.read(name, changes) for name in recipe or recipe_names()]
     compile_one: Compile = compile_pipeline
     folder = out or COMPILED
     if target is Target.cluster:
         from zoetrope.infra.images.lock import read_images
 
         known = code_commit() if commit is None else commit
-        compile_one, folder = for_cluster(read_images(images), changes, known), out or Path("compiled")
+        compile_one, folder = for_cluster(read_images(images), known), out or Path("compiled")
     elif changes:
         raise ZoetropeError("--set belongs to --target cluster", "a local run takes it itself: zoetrope run --set ...")
     if check:
-        check_all(names, folder, compile_one)
+        check_all(resolved, folder, compile_one)
         output.print("the compiled pipelines are up to date")
         return
-    for path in compile_all(names, folder, compile_one):
+    for path in compile_all(resolved, folder, compile_one):
         output.print(str(path), soft_wrap=True, highlight=False)
 
 

@@ -8,7 +8,7 @@ import re
 import tempfile
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,10 @@ from zoetrope.pipelines.cli.cluster_options import (
     kubeflow_settings,
 )
 from zoetrope.pipelines.cli.common import ExplainOption, FreshOption, JsonOption, SetOption, errors, output, show
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
+
+if TYPE_CHECKING:
+    from zoetrope.pipelines.definition.resolved import Resolved
 
 _SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
 
@@ -68,15 +71,15 @@ def submit(
 
     Example: zoetrope submit nano --host http://localhost:8888 --wait
     """
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.kubeflow import submission as work
     from zoetrope.pipelines.kubeflow.preflight import preflight
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     pipeline = _pipeline(pipeline, source, dataset, checkpoint)
     changes = list(overrides or [])
     if any("\n" in change for change in changes):
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
-    resolved = load_recipe(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
+    resolved = Resolved.read(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
     if explain:
         _explain(recipe, changes, source, pipeline, dataset, checkpoint, fresh=fresh, as_json=as_json)
         return
@@ -86,15 +89,15 @@ def submit(
     given |= {"budget_usd": _budget(budget)} if budget else {}
     settings = kubeflow_settings(host, namespace, token_file, ui)
     with tempfile.TemporaryDirectory() as scratch:
-        package = _compile(pipeline, recipe, changes, images, Path(scratch))
+        package = _compile(pipeline, resolved, images, Path(scratch))
         planned = work.Submission(
             package=package,
             parameters=work.arguments(package, given),
             experiment=experiment,
-            run_name=f"{resolved.name.replace('_', '-')}-{pipeline} {package.version}",
+            run_name=f"{resolved.recipe.name.replace('_', '-')}-{pipeline} {package.version}",
             service_account=service_account,
             labels={
-                "recipe": resolved.name, "pipeline": pipeline, "commit": package.commit, "submitted by": _who(),
+                "recipe": resolved.recipe.name, "pipeline": pipeline, "commit": package.commit, "submitted by": _who(),
                 "source": source, "dataset": dataset, "overrides": ", ".join(changes),
             },
         )  # fmt: skip
@@ -136,8 +139,8 @@ def _explain(
         raise ZoetropeError(
             "--explain asks the cluster's object store what is known", "set ZOETROPE_STORE=s3://BUCKET/PREFIX"
         )
-    given = {"encode": resolve_dataset(dataset, settings).reference} if dataset else {}
-    given |= {"stage_3": checkpoint} if checkpoint else {}
+    given = {makers("dataset")[-1]: resolve_dataset(dataset, settings).reference} if dataset else {}
+    given |= {makers("checkpoint")[-1]: checkpoint} if checkpoint else {}
     known = resolved(recipe, RunInputs("\n".join(changes), source))
     print_explanation(known, pipeline, given, open_store(settings.store), fresh=fresh, as_json=as_json)
 
@@ -172,14 +175,14 @@ def _budget(text: str) -> str:
     return text
 
 
-def _compile(pipeline: str, recipe: str, changes: list[str], images: Path, scratch: Path) -> Any:
+def _compile(pipeline: str, resolved: Resolved, images: Path, scratch: Path) -> Any:
     from zoetrope.infra.images.lock import read_images
     from zoetrope.pipelines.definition.compile import compile_cluster
     from zoetrope.pipelines.kubeflow.submission import Package
     from zoetrope.pipelines.local.plan import code_commit
 
     path, commit = scratch / f"{pipeline}.yaml", code_commit()
-    compile_cluster(pipeline, recipe, changes, read_images(images), path, commit)
+    compile_cluster(pipeline, resolved, read_images(images), path, commit)
     return Package.read(path, commit)
 
 

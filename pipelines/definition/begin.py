@@ -11,7 +11,7 @@ from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import publish
 from zoetrope.infra.store import open_store
 from zoetrope.pipelines.definition.inputs import RunInputs
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 
@@ -51,6 +51,7 @@ def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run
         run_id=settings.run_id,
         pipeline=run.pipeline,
         steps=PIPELINES[run.pipeline],
+        headline=tuple(step for step in PIPELINES[run.pipeline] if STEPS[step].headline),
         recipe=recipe.name,
         recipe_digest=recipe_digest(recipe),
         arguments={name: value for name, value in given.items() if value},

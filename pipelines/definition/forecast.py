@@ -9,7 +9,7 @@ from typing import Literal
 from zoetrope.infra.keys import KeyParts, StoredResult, find_result
 from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import Store
-from zoetrope.pipelines.definition.step_table import STEPS
+from zoetrope.pipelines.definition.step_table import STEPS, made_by
 
 Status = Literal["HIT", "MISS", "RUNS"]
 
@@ -59,8 +59,9 @@ def forecast(
         if not row.cached:
             found[name] = Forecast(name, "RUNS")
             continue
-        anew = {parameter: step for parameter, step in row.inputs.items() if step not in products}
-        read = {parameter: products[step] for parameter, step in row.inputs.items() if step in products}
+        inputs = made_by(name)
+        anew = {parameter: step for parameter, step in inputs.items() if step not in products}
+        read = {parameter: products[step] for parameter, step in inputs.items() if step in products}
         parts = jobs[name].parts(read)
         assert parts is not None
         known = None if anew or fresh else find_result(store, name, parts.digest())

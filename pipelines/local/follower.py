@@ -23,6 +23,8 @@ from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import get_json, open_store
 from zoetrope.infra.store.local import write_whole
 from zoetrope.infra.tracking.steps import log_step
+from zoetrope.pipelines.definition.resolve import report_steps
+from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths
 
@@ -88,13 +90,14 @@ class Follower:
             step = event["step"]
             self.record_references[step] = event["record"]
             self.records[step] = get_json(self.store, event["record"])
-            if step == "encode":
+            if STEPS[step].makes == "dataset":
                 self._safely("dataset version", self._adopt_dataset)
             self._safely("MLflow", lambda step=step: self._log_step(step))
 
     def _add_cached_records(self) -> None:
         """The report was given the records of all steps, also of those that the cache answered."""
-        for step, reference in self.records.get("report", {}).get("inputs", {}).items():
+        given = self.records.get(PIPELINES[self.plan.pipeline][-1], {}).get("inputs", {})
+        for step, reference in given.items():
             if step not in self.records:
                 self.record_references[step] = reference
                 self.records[step] = get_json(self.store, reference)
@@ -136,8 +139,8 @@ class Follower:
         assert self.tracker is not None
         self._flush()
         metrics: dict[str, float] = {"cost_usd": float(self._run_cost())}
-        for step in ("evaluate", "promote", "encode"):
-            metrics |= self.records.get(step, {}).get("metrics", {})
+        for step, record in self.records.items():
+            metrics |= record.get("metrics", {}) if STEPS[step].headline else {}
         tags = {"zoetrope.dataset_digest": self.dataset.get("digest", "")}
         tags["zoetrope.dataset_tag"] = self.dataset.get("tag", "")
         self.tracker.set_tags(self.mlflow_run, tags)
@@ -153,7 +156,8 @@ class Follower:
     # Dataset version and run record
 
     def _adopt_dataset(self) -> None:
-        reference = self.records.get("encode", {}).get("product") or self.plan.arguments.get("dataset")
+        made = [record["product"] for step, record in self.records.items() if STEPS[step].makes == "dataset"]
+        reference = made[-1] if made else self.plan.arguments.get("dataset")
         if not reference or self.dataset:
             return
         registry = DatasetRegistry(Path(self.settings.dataset_registry), self.store)
@@ -176,6 +180,7 @@ class Follower:
                 dirty=bool(dirty),
                 tracking_uri=self.settings.tracking_uri,
                 mlflow_run_id=self.mlflow_run,
+                steps=report_steps(),
             )
             write_whole(path, render_report(config, list(self.record_references.values()), self.store).encode())
 

@@ -15,7 +15,7 @@ from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.begin import ClusterInputs
 from zoetrope.pipelines.definition.finish import finish
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
-from zoetrope.pipelines.definition.placements import job_images, placements
+from zoetrope.pipelines.definition.placements import placements
 from zoetrope.pipelines.definition.resolve import resolve
 from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.recipe.recipe import load_recipe
@@ -59,18 +59,16 @@ def test_bad_inputs_are_named(inputs: RunInputs, message: str) -> None:
 
 def test_what_a_step_is_given_is_divided_among_its_pods() -> None:
     recipe = load_recipe("nano", ["resources.stage_1={cpu: 16, memory_gb: 64, gpus: 8, gpu_kind: h200}"])
-    found = placements(recipe, IMAGES)
-    assert set(found) == set(job_images())
+    found = placements(recipe)
     stage = found["stage_1"]
     assert (stage.nodes, stage.processes_per_node, stage.gpus, stage.cpu, stage.memory_gb) == (2, 1, 4, 8, 32)
     assert (stage.runtime, found["stage_2"].runtime, found["encode"].runtime) == (TORCH_GPU, TORCH_CPU, PLAIN)
     assert stage.cpu_request == pytest.approx(0.8)
-    assert (found["curate"].image, found["encode"].image) == (IMAGES["core"], IMAGES["train"])
     assert found["curate"].nodes == recipe.curate.workers
     with pytest.raises(ZoetropeError, match="do not divide among 2 nodes"):
-        placements(load_recipe("nano", ["autoencoder.workers=3", "autoencoder.training.batch_size=9"]), IMAGES)
+        placements(load_recipe("nano", ["autoencoder.workers=3", "autoencoder.training.batch_size=9"]))
     with pytest.raises(ZoetropeError, match="3 GPUs do not divide"):
-        placements(load_recipe("nano", ["resources.stage_1={gpus: 3, gpu_kind: h200}"]), IMAGES)
+        placements(load_recipe("nano", ["resources.stage_1={gpus: 3, gpu_kind: h200}"]))
 
 
 def test_a_default_resource_can_be_changed_for_all_steps_at_once() -> None:
@@ -80,7 +78,7 @@ def test_a_default_resource_can_be_changed_for_all_steps_at_once() -> None:
 
 
 def test_what_was_set_on_the_task_in_kfp_reaches_the_job() -> None:
-    placement = placements(load_recipe("nano"), IMAGES)["stage_1"]
+    placement = placements(load_recipe("nano"))["stage_1"]
     settings = Settings(cluster=True, placements={"stage_1": placement.model_dump(mode="json")})
     config = SimpleNamespace(
         resources={"limits": {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}, "requests": {"cpu": "500m"}},

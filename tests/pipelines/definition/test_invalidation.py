@@ -77,7 +77,7 @@ NOTHING: set[str] = set()
 
 def test_code_that_cannot_change_a_result_redoes_nothing(tree: Path, code_before: dict[str, dict[str, str]]) -> None:
     (tree / "infra" / "prices" / "acme-2026-12.toml").write_text('currency = "USD"\n')
-    replace(tree / "infra" / "launch" / "tails.py", "TAIL_LINES = ", "TAIL_LINES = 5 + ")
+    replace(tree / "infra" / "launch" / "log_excerpt.py", "TAIL_LINES = ", "TAIL_LINES = 5 + ")
     replace(tree / "infra" / "launch" / "run.py", "def run_app(", "def nothing() -> None:\n    pass\n\n\ndef run_app(")
     replace(tree / "infra" / "workers" / "pool.py", "def map_in_processes(", "X = 1\n\n\ndef map_in_processes(")
     (tree / "infra" / "new_module.py").write_text("X = 1\n")

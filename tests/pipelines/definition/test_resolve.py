@@ -13,8 +13,9 @@ from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import StepJob
 from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.inputs import RunInputs
-from zoetrope.pipelines.definition.resolve import fingerprint, require_user_files, resolve, resolve_jobs
+from zoetrope.pipelines.definition.resolve import resolve, resolve_jobs
 from zoetrope.pipelines.definition.step_table import STEPS
+from zoetrope.pipelines.definition.user_files import user_files
 from zoetrope.pipelines.recipe.recipe import load_recipe
 
 
@@ -49,14 +50,25 @@ def test_a_change_touches_its_own_step(override: str, steps: set[str]) -> None:
     assert changed(jobs(), jobs(override)) - {"report"} == steps
 
 
-def test_the_fingerprint_of_a_folder_sees_changed_files(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"1")
-    first = fingerprint(tmp_path)
-    assert fingerprint(tmp_path) == first
-    (tmp_path / "a.mp4").write_bytes(b"22")
-    assert fingerprint(tmp_path) != first
-    with pytest.raises(ZoetropeError, match="no folder"):
-        fingerprint(tmp_path / "nowhere")
+def test_another_place_of_the_same_footage_is_no_change_and_other_bytes_are(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "film.mp4").write_bytes(b"1")
+
+    def key(folder: Path) -> str:
+        source = f"source={{folder: {folder}, licence: CC0-1.0, rights: ours}}"
+        parts = resolve_jobs(load_recipe("nano", [source]), Settings(store=str(tmp_path / "store")))["ingest"].parts({})
+        assert parts is not None
+        return parts.digest()
+
+    first = key(tmp_path / "a")
+    assert key(tmp_path / "b") == first
+    (tmp_path / "b" / "film.mp4").write_bytes(b"2")
+    assert key(tmp_path / "b") != first
+    (tmp_path / "a" / "film.txt").write_text("a caption")
+    assert key(tmp_path / "a") != first
+    with pytest.raises(ZoetropeError, match=r"source\.folder: there is no folder"):
+        key(tmp_path / "nowhere")
 
 
 def test_released_weights_are_part_of_the_cache_key(tmp_path: Path) -> None:
@@ -139,7 +151,7 @@ def test_wrong_losses_are_named(value: str, headline: str, hint: str) -> None:
 )
 def test_files_that_are_not_there_are_named_before_the_run(override: str, key: str) -> None:
     with pytest.raises(ZoetropeError, match=f"{key}: there is no file or folder /gone"):
-        require_user_files(load_recipe("nano", [override]))
+        user_files(load_recipe("nano", [override]))
 
 
 def test_other_first_weights_are_another_stage_1_and_other_encoders_another_encode(tmp_path: Path) -> None:
