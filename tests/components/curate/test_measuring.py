@@ -201,6 +201,16 @@ def test_a_new_filter_measures_itself_alone_and_leaves_the_clips_and_their_split
     assert sides[0] == sides[1]
 
 
+def test_scores_that_are_measured_later_are_those_of_the_same_shots(unmeasured: Footage, decoded: list[str]) -> None:
+    context, sources = unmeasured
+    together = stored_clips(ONE, sources, context)
+    for name in ("motion", "blur", "bars", "near_duplicate"):
+        for uri in list(context.store.list(f"measurements/{name}/")):
+            context.store.delete(uri)
+    assert stored_clips(ONE, sources, context) == together
+    assert len(decoded) == 8
+
+
 def test_an_id_is_the_digest_of_content_and_exact_span(unmeasured: Footage) -> None:
     context, sources = unmeasured
     for row in measured_clips(ONE, sources, context)[0].to_pylist():
