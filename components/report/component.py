@@ -47,7 +47,6 @@ def report(
         record: reference to the record of this execution.
     """
     from zoetrope.components.report.config import ReportConfig
-    from zoetrope.components.report.facts import with_facts
     from zoetrope.components.report.step import report as work
     from zoetrope.infra.steps import execute_job
 
@@ -67,7 +66,6 @@ def report(
     records = {name: record for name, record in steps.items() if record}
 
     def run(config, context):
-        known = with_facts(ReportConfig.model_validate(config), records, context)
-        return work(known, list(records.values()), context)
+        return work(ReportConfig.model_validate(config), list(records.values()), context)
 
     return execute_job(job, run, {**records}, page, metrics)

@@ -53,12 +53,12 @@ class StepRecord:
     Attributes:
         data: the record, `zoetrope.record.v1`.
         product: the step's manifest; empty when the record names none.
-        cached: whether the step was answered from the cache of an earlier run.
+        reused: whether an earlier run made the result and nothing was computed in this one.
     """
 
     data: Mapping[str, Any]
     product: Mapping[str, Any]
-    cached: bool
+    reused: bool
 
     @property
     def step(self) -> str:
@@ -101,7 +101,7 @@ def load_records(store: Store, references: Iterable[str], run_id: str) -> list[S
     Args:
         store: where they lie.
         references: reference strings of records, in any order.
-        run_id: the run that is reported; a record of another run counts as cached. Empty: nothing does.
+        run_id: the run that is reported; a record of another run counts as reused. Empty: nothing does.
 
     Returns:
         One record for each step, in the order of the pipeline.
@@ -115,8 +115,8 @@ def load_records(store: Store, references: Iterable[str], run_id: str) -> list[S
         if not isinstance(data, dict) or data.get("schema") != SCHEMA or "step" not in data:
             raise ZoetropeError(f"report: {reference} is not a record of a step", "pass the steps' output `record`")
         product = get_json(store, data["product"]) if data.get("product") else {}
-        cached = bool(run_id) and data.get("run_id") != run_id
-        found[str(data["step"])] = StepRecord(data, product, cached)
+        reused = bool(run_id) and data.get("run_id") != run_id
+        found[str(data["step"])] = StepRecord(data, product, reused)
     return sorted(found.values(), key=lambda record: _position(record.step))
 
 

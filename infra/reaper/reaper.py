@@ -76,7 +76,6 @@ def reap(
     store: Store,
     *,
     dry_run: bool = False,
-    price_sheet: str = "",
     clock: Clock = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ReapResult:
@@ -89,14 +88,13 @@ def reap(
         cluster: the namespace.
         store: where the ledger lies.
         dry_run: only says which jobs would be deleted; nothing is written.
-        price_sheet: name of the sheet that reservations are settled by.
         clock: seconds since the epoch.
         sleep: waits between two looks at ending pods.
 
     Raises:
         ZoetropeError: the cluster cannot be asked for jobs. Faults of one job or run are in the result.
     """
-    return _Pass(cluster, store, dry_run, price_sheet, clock, sleep).run()
+    return _Pass(cluster, store, dry_run, clock, sleep).run()
 
 
 def end_reason(workflow: Json | None) -> str:
@@ -117,12 +115,11 @@ class _Pass:
         cluster: Cluster,
         store: Store,
         dry_run: bool,
-        price_sheet: str,
         clock: Clock,
         sleep: Callable[[float], None],
     ) -> None:
         self.cluster, self.store, self.dry_run = cluster, store, dry_run
-        self.price_sheet, self.clock, self.sleep = price_sheet, clock, sleep
+        self.clock, self.sleep = clock, sleep
         self.nodes = Nodes(cluster)
         self.done = ReapResult()
 
@@ -193,7 +190,7 @@ class _Pass:
         jobs = self.cluster.list("trainjobs", {**OURS, RUN: run})
         if not running:  # what is terminating holds nothing any more
             jobs = [job for job in jobs if not _is_terminating(job)]
-        settled = settle_run(self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock)
+        settled = settle_run(self.store, run, jobs, ended=over, clock=self.clock)
         for name, usd in settled.items():
             self.done.actions.append(Action("settled", name, run, f"{usd:.6f} USD"))
         if not over and not noted:

@@ -63,7 +63,7 @@ class PodPublisher:
         return opened
 
     def finish(self, status: RunStatus) -> dict[str, str]:
-        """Logs what is missing, cached steps included, and closes the run."""
+        """Logs what is missing, reused steps included, and closes the run."""
         parent = self.run()
         steps = self.run_files.steps()
         metrics: dict[str, float] = {}

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
+from zoetrope.infra.prices import choose_price_sheet
 from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import publish
@@ -60,7 +61,7 @@ def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run
         arguments={name: value for name, value in given.items() if value},
         dataset=dataset,
         budget_usd=str(recipe.budget_usd),
-        price_sheet=recipe.prices,
+        price_sheet=choose_price_sheet(recipe.prices or settings.price_provider).name,
         commit=settings.commit,
         images=run.images,
         started=time.time(),

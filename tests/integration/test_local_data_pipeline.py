@@ -97,8 +97,8 @@ def test_a_run_leaves_a_record_a_version_a_report_and_no_process(undisturbed: Pa
 def test_nothing_changed_is_answered_from_the_cache_and_one_setting_redoes_what_follows(undisturbed: Path) -> None:
     call(*DATA_RUN, "--store", str(undisturbed), "--set", "encode.shard_megabytes=256")
     steps = records(undisturbed)[-1]["steps"]
-    cached = [name for name, state in steps.items() if state["status"] == "cached"]
-    assert sorted(cached) == ["autoencoder", "caption", "curate", "ingest"]
+    reused = [name for name, state in steps.items() if state["status"] == "reused"]
+    assert sorted(reused) == ["autoencoder", "caption", "curate", "ingest"]
     assert records(undisturbed)[-1]["dataset"] == records(undisturbed)[0]["dataset"]
 
 
@@ -115,7 +115,7 @@ def test_after_a_kill_the_next_run_ends_survivors_continues_and_gives_the_same_d
     assert "ended" in done.stderr
     assert not [process for process in survivors if process.is_running()]
     last = records(tmp_path)[-1]
-    assert last["steps"]["ingest"]["status"] == "cached"
+    assert last["steps"]["ingest"]["status"] == "reused"
     assert last["dataset"]["digest"] == records(undisturbed)[0]["dataset"]["digest"]
 
 

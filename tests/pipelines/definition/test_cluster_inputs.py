@@ -10,6 +10,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.images.lock import read_images
 from zoetrope.infra.placement import PLAIN, TORCH_CPU, TORCH_GPU, placement_of
 from zoetrope.infra.runs import RunFiles, RunPlan
+from zoetrope.infra.runs.record import RunDataset
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import StepJob
 from zoetrope.infra.store import open_store, put_json
@@ -135,21 +136,21 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
 
     page = SimpleNamespace(path=str(tmp_path / "page"), metadata={})
     finish("RUNNING", "", settings, page)
-    assert run_files.record()["status"] == "FAILED"  # type: ignore[index]
+    assert run_files.record().status == "FAILED"  # type: ignore[union-attr]
     steps = PIPELINES["data"]
     run_files.write_plan(RunPlan(run_id="run-1", pipeline="data", steps=steps, recipe="nano", recipe_digest="d"))
     finish("CANCELED", "", settings, page)
-    assert run_files.record()["status"] == "KILLED"  # type: ignore[index]
-    cached = record("encode", "run-0")
-    run_files.note_step("report", record("report", "run-1", encode=cached), "x")
+    assert run_files.record().status == "KILLED"  # type: ignore[union-attr]
+    reused = record("encode", "run-0")
+    run_files.note_step("report", record("report", "run-1", encode=reused), "x")
     finish("COMPLETE", "", settings, page)
     found = run_files.record()
     assert found is not None
-    assert found["status"] == "FINISHED"
-    made = found["steps"]["encode"]["product"]
-    assert found["dataset"] == {"reference": made, "name": "films", "digest": "d"}
-    assert {step: each["status"] for step, each in found["steps"].items()} == {
-        "encode": "cached",
-        "report": "succeeded",
+    assert found.status == "FINISHED"
+    made = found.steps["encode"].product
+    assert found.dataset == RunDataset(reference=made, name="films", digest="d")
+    assert {step: (each.status, each.from_run) for step, each in found.steps.items()} == {
+        "encode": ("reused", "run-0"),
+        "report": ("succeeded", ""),
     }
     assert "encode done" in Path(page.path).read_text()
