@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         tracking_url: address of MLflow for a person's browser; empty where it is `tracking_uri`.
         kubeflow_url: address of the Kubeflow UI for a person's browser.
         budget_usd: the most that the run may cost; empty for no limit.
+        fresh: whether every step is computed anew though its result is known.
     """
 
     model_config = SettingsConfigDict(env_prefix="ZOETROPE_", extra="ignore")
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     tracking_url: str = ""
     kubeflow_url: str = ""
     budget_usd: str = ""
+    fresh: bool = False
 
     def environment(self) -> dict[str, str]:
         """The variables that hand these settings to a child process."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.formatting import number
-from zoetrope.components.report.records import StepRecord, by_step
+from zoetrope.components.report.records import StepRecord, by_step, last_of
 from zoetrope.infra.links import safe_link
 
-LAST_TRAINING = ("stage_3", "stage_2", "stage_1")
+CHECKPOINT = "zoetrope.checkpoint.v1"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def promotion_outcome(records: Sequence[StepRecord]) -> PromotionOutcome:
     if "promote" not in steps:
         if failed:
             reason = f"The data gate {failed[0].get('name', '')} is red, so the run stopped there."
-        elif any(step in steps for step in LAST_TRAINING):
+        elif last_of(records, CHECKPOINT) is not None:
             reason = "The run ended before a model was promoted."
         else:
             reason = "No model was trained in this run."
@@ -126,7 +126,7 @@ def lineage(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, 
     """Where code, settings, data and model of this run came from; unknown facts are left out."""
     steps = by_step(records)
     dataset = steps["encode"].product if "encode" in steps else {}
-    trained = next((steps[step] for step in LAST_TRAINING if step in steps), None)
+    trained = last_of(records, CHECKPOINT)
     promotion = steps["promote"].product if "promote" in steps else {}
     state = {True: " (working tree changed)", False: "", None: ""}[config.dirty]
     sheets = ", ".join(sorted({str(r.data["price_sheet"]) for r in records if r.data.get("price_sheet")}))

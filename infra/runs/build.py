@@ -13,7 +13,7 @@ from zoetrope.infra.prices import PriceSheet, cost, load_price_sheet
 from zoetrope.infra.runs.record import RunDataset, RunHeader, RunRecord, RunStep
 from zoetrope.infra.store import Store, get_json
 
-DATASET_STEP = "encode"
+DATASET, RECORD = "zoetrope.dataset.v1", "zoetrope.record.v1"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def build_run_record(
 
     Args:
         store: where records of steps and the ledger lie.
-        header: what is known of the run; without a dataset version it gets the one that its step `encode` made.
+        header: what is known of the run; without a dataset version it gets the one that a step made.
         records: step -> reference of its record, of every step that ended well.
         failures: what steps said that did not; those that ended well after all are left out.
         mlflow_runs: step -> nested run of MLflow.
@@ -73,7 +73,7 @@ def build_run_record(
 
 
 def reused_records(store: Store, records: Mapping[str, str], order: Sequence[str]) -> dict[str, str]:
-    """Step -> record of the steps that ran nothing in a run; its last steps were given them.
+    """Step -> record of the steps that ran nothing in a run; its last two steps were given them.
 
     Args:
         store: where records lie.
@@ -81,10 +81,11 @@ def reused_records(store: Store, records: Mapping[str, str], order: Sequence[str
         order: steps of the pipeline.
     """
     found: dict[str, str] = {}
-    for last in ("promote", "report"):
+    for last in order[-2:]:
         inputs = get_json(store, records[last])["inputs"] if last in records else {}
         for step, reference in inputs.items():
-            if step in order and step not in records:
+            # An input may have the name of a step and be its product.
+            if step in order and step not in records and get_json(store, reference).get("schema") == RECORD:
                 found[step] = reference
     return found
 
@@ -130,11 +131,11 @@ def _failed(failure: StepFailure, entries: Iterable[LedgerEntry], step: str) -> 
 
 def _made_dataset(store: Store, steps: Mapping[str, RunStep]) -> RunDataset | None:
     """The dataset version that the run made; its tag and revision are given when it is adopted."""
-    if DATASET_STEP not in steps or not steps[DATASET_STEP].product:
-        return None
-    reference = steps[DATASET_STEP].product
-    manifest = get_json(store, reference)
-    return RunDataset(reference=reference, name=str(manifest["name"]), digest=str(manifest["digest"]))
+    for reference in [step.product for step in steps.values() if step.product]:
+        manifest = get_json(store, reference)
+        if manifest.get("schema") == DATASET:
+            return RunDataset(reference=reference, name=str(manifest["name"]), digest=str(manifest["digest"]))
+    return None
 
 
 def _sum(entries: Iterable[LedgerEntry], sheet: PriceSheet) -> Decimal:

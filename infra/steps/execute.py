@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.errors import ZoetropeError, placed
+from zoetrope.infra.keys import KeyParts, find_result, store_result
 from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
 from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import PriceSheet, cost
@@ -25,6 +26,7 @@ from zoetrope.infra.runs import run_price_sheet
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.steps.publish import LAUNCHER_RESOURCES, ClusterRun
+from zoetrope.infra.steps.reuse import reuse
 from zoetrope.infra.steps.run_record import finish_after_retry
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store import Store, open_store, put_json
@@ -46,18 +48,19 @@ def execute(
     *,
     config: str,
     inputs: Mapping[str, str] | None = None,
-    code: str = "",
+    parts: KeyParts | None = None,
     outputs: Outputs | None = None,
     placement: Placement | None = None,
 ) -> tuple[str, str]:
-    """Runs `work` as one attempt of `step` and returns (product reference, record reference).
+    """Runs `work` as one attempt of `step`, or takes its known result; returns (product, record) references.
 
     Args:
         step: name of the step in the run, e.g. `stage_1`.
         work: the typed step function with everything but its context bound.
         config: the step's resolved configuration as JSON; part of the record.
         inputs: name -> reference string of what the step reads; part of the record.
-        code: digest of the code that runs.
+        parts: the step key; a result that is known for it is used, and a new one is remembered. None for a step that
+            always runs.
         outputs: artifacts of KFP; None outside KFP.
         placement: where the step's job runs on a cluster.
 
@@ -75,8 +78,16 @@ def execute(
         raise ZoetropeError(
             "ZOETROPE_RUN_DIRECTORY is not set", "start the step with `zoetrope run` or `zoetrope step`"
         )
+    fresh = settings.fresh or (cluster is not None and cluster.fresh)
+    if parts is not None and not fresh and (known := find_result(store, step, parts.digest())):
+        references = reuse(known, settings, store, directory, outputs)
+        if cluster is not None:
+            finish_after_retry(settings, cluster.run_files, step)
+        return references
     attempt = next_attempt(store, settings.run_id, step)
-    key = digest_json({"step": step, "config": config, "inputs": dict(inputs or {}), "code": code})
+    key = parts.digest() if parts else digest_json({"step": step, "config": config, "inputs": dict(inputs or {})})
+    if fresh:  # nor is what earlier runs left half-way taken up
+        key = digest_json([key, settings.run_id])
     context = StepContext(
         step=step,
         store=store,
@@ -87,6 +98,7 @@ def execute(
         resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
         placement=placement,
         key=key,
+        fresh=fresh,
     )
     # The pods of a job are collected by themselves; the one that launches it holds next to nothing.
     resources = LAUNCHER_RESOURCES if placement is not None else Resources(**settings.resources.get(step, {}))
@@ -104,8 +116,10 @@ def execute(
     except BaseException as error:  # noqa: BLE001 - re-raised, or ended with its exit code, by _fail
         _fail(context, chain, error, cluster)
     record = _record(settings, store, context, result, monitor, sheet, started)
-    record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "code": code}
+    record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "key": parts.digest() if parts else ""}
     reference = put_json(store, record)
+    if parts is not None:
+        store_result(store, parts, settings.run_id, str(reference), result)
     links = cluster.finished(context, record, str(reference)) if cluster is not None else {}
     if cluster is not None:
         finish_after_retry(settings, cluster.run_files, step)

@@ -38,6 +38,12 @@ class ClusterRun:
         self.settings = settings
         self.run_files = RunFiles(store, settings.run_id)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether this run computes everything anew."""
+        plan = self.run_files.plan()
+        return plan is not None and plan.fresh
+
     def failed(self, context: StepContext, error: BaseException) -> None:
         """Keeps the verdict of a failure that a repetition would not fix, and what was measured until then."""
         self.run_files.verdicts.note_failure(context.step, error)

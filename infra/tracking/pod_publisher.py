@@ -65,14 +65,14 @@ class PodPublisher:
     def finish(self, status: RunStatus) -> dict[str, str]:
         """Logs what is missing, reused steps included, and closes the run."""
         parent = self.run()
-        steps = self.run_files.steps()
+        steps, plan = self.run_files.steps(), self.run_files.plan()
         metrics: dict[str, float] = {}
         for step, entry in steps.items():
             if not entry["mlflow_run"]:
                 run = self.tracker.step_run(parent, step)
                 self._log(run, step, entry["record"])
                 self.run_files.note_step(step, entry["record"], entry["product"], run)
-            if step in ("encode", "evaluate", "promote"):
+            if plan is not None and step in plan.headline:
                 metrics |= get_json(self.store, entry["record"])["metrics"]
         self._send_kept(parent)
         self.tracker.finish(parent, status, metrics)

@@ -14,6 +14,8 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.runs import RunRecord
 from zoetrope.pipelines.cli.common import (
     DEFAULT_STORE,
+    ExplainOption,
+    FreshOption,
     JsonOption,
     SetOption,
     StoreOption,
@@ -23,7 +25,7 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
 
 
 class Target(StrEnum):
@@ -50,26 +52,28 @@ def run(
     ] = "",
     pipeline: Annotated[str, typer.Option(help=f"one of {', '.join(PIPELINES)}")] = "full",
     overrides: SetOption = None,
+    explain: ExplainOption = False,
+    fresh: FreshOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on this machine: raw video to promoted model.
 
-    Finished steps are answered from a cache, so the same command continues after an interruption.
+    A step whose result is known takes it, so the same command continues after an interruption.
 
     Example: zoetrope run nano --set stages.stage_3.steps=200
     """
-    from zoetrope.pipelines.definition.resolve import require_user_files
+    from zoetrope.pipelines.definition.resolved import Resolved
+    from zoetrope.pipelines.definition.user_files import user_files
     from zoetrope.pipelines.local.supervisor import run as supervise
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     changes = list(overrides or [])
     if input_folder is not None:
         changes.append(f"source={json.dumps(_source(input_folder, licence, rights))}")
     elif licence or rights:
         raise ZoetropeError("--licence and --rights describe --input DIR", "add --input DIR")
-    resolved = load_recipe(recipe, changes)
-    require_user_files(resolved)
+    resolved = Resolved.read(recipe, changes).recipe
+    user_files(resolved)  # what is not there is said now
     arguments = {"recipe": _absolute(recipe), "overrides": "\n".join(changes)}
     if dataset:
         if input_folder is not None or pipeline not in ("full", "train"):
@@ -83,7 +87,13 @@ def run(
         raise ZoetropeError("the pipeline train starts from a dataset version", "add --dataset TAG")
     elif pipeline == "evaluate":
         raise ZoetropeError("the pipeline evaluate runs after a training", "use --pipeline full or --dataset TAG")
-    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors)
+    if explain:
+        from zoetrope.pipelines.cli.explain import print_explanation
+
+        given = {makers("dataset")[-1]: arguments["dataset"]} if dataset else {}
+        print_explanation(resolved, pipeline, given, state_store(store), fresh=fresh, as_json=as_json)
+        return
+    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors, fresh=fresh)
     if record:
         print_summary(record, state_paths(store).run(record.run_id), as_json)
     raise typer.Exit(code)
@@ -155,28 +165,26 @@ def compile_pipelines(
         compile_pipeline,
         for_cluster,
     )
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.local.plan import code_commit
     from zoetrope.pipelines.recipe.files import recipe_names
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
-    names = recipe or recipe_names()
     changes = list(overrides or [])
-    for name in names:
-        load_recipe(name, changes)
+    resolved = [Resolved.read(name, changes) for name in recipe or recipe_names()]
     compile_one: Compile = compile_pipeline
     folder = out or COMPILED
     if target is Target.cluster:
         from zoetrope.infra.images.lock import read_images
 
         known = code_commit() if commit is None else commit
-        compile_one, folder = for_cluster(read_images(images), changes, known), out or Path("compiled")
+        compile_one, folder = for_cluster(read_images(images), known), out or Path("compiled")
     elif changes:
         raise ZoetropeError("--set belongs to --target cluster", "a local run takes it itself: zoetrope run --set ...")
     if check:
-        check_all(names, folder, compile_one)
+        check_all(resolved, folder, compile_one)
         output.print("the compiled pipelines are up to date")
         return
-    for path in compile_all(names, folder, compile_one):
+    for path in compile_all(resolved, folder, compile_one):
         output.print(str(path), soft_wrap=True, highlight=False)
 
 

@@ -18,13 +18,14 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
 from zoetrope.infra.prices import cost, load_price_sheet
 from zoetrope.infra.redact import redacted
-from zoetrope.infra.runs.build import DATASET_STEP, StepFailure, build_run_record, reused_records
+from zoetrope.infra.runs.build import StepFailure, build_run_record, reused_records
 from zoetrope.infra.runs.record import CodeVersion, RecipeVersion, RunDataset, RunHeader, RunStatus, TrackingRun
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import get_json, open_store
 from zoetrope.infra.store.local import write_whole
 from zoetrope.infra.tracking.steps import log_step
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.resolve import report_steps
+from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths
 from zoetrope.pipelines.local.run_files import write_local_record
@@ -100,7 +101,7 @@ class Follower:
         """What a step made, in this run or in an earlier one."""
         self.record_references[step] = reference
         self.records[step] = get_json(self.store, reference)
-        if step == DATASET_STEP:
+        if STEPS[step].makes == "dataset":
             self._safely("dataset version", self._adopt_dataset)
         self._safely("MLflow", lambda: self._log_step(step))
 
@@ -144,8 +145,8 @@ class Follower:
         assert self.tracker is not None
         self._flush()
         metrics: dict[str, float] = {"cost_usd": float(self._run_cost())}
-        for step in ("evaluate", "promote", "encode"):
-            metrics |= self.records.get(step, {}).get("metrics", {})
+        for step, record in self.records.items():
+            metrics |= record.get("metrics", {}) if STEPS[step].headline else {}
         known = self.dataset or RunDataset()
         tags = {"zoetrope.dataset_digest": known.digest, "zoetrope.dataset_tag": known.tag}
         self.tracker.set_tags(self.mlflow_run, tags)
@@ -161,7 +162,8 @@ class Follower:
 
     def _adopt_dataset(self) -> None:
         """Gives the dataset that the run made, or started from, its version; nobody else does."""
-        reference = self.records.get(DATASET_STEP, {}).get("product") or self.plan.arguments.get("dataset")
+        made = [record["product"] for step, record in self.records.items() if STEPS[step].makes == "dataset"]
+        reference = made[-1] if made else self.plan.arguments.get("dataset")
         if not reference or self.dataset is not None:
             return
         registry = DatasetRegistry(Path(self.settings.dataset_registry), self.store)
@@ -188,6 +190,7 @@ class Follower:
                 commit=code.commit,
                 dirty=code.dirty,
                 tracking_uri=redacted(self.settings.tracking_uri),
+                steps=report_steps(),
             )
         known = self.dataset or RunDataset()
         facts = {"dataset_tag": known.tag, "dataset_revision": known.revision, "mlflow_run_id": self.mlflow_run}

@@ -32,7 +32,14 @@ FULL_BYTES = 5_000_000
 
 
 def run(
-    recipe: Recipe, recipe_name: str, pipeline: str, arguments: dict[str, str], state: Path, console: Console
+    recipe: Recipe,
+    recipe_name: str,
+    pipeline: str,
+    arguments: dict[str, str],
+    state: Path,
+    console: Console,
+    *,
+    fresh: bool = False,
 ) -> tuple[int, RunRecord | None]:
     """Runs a pipeline in the state directory and waits for it.
 
@@ -43,6 +50,7 @@ def run(
         arguments: its KFP arguments.
         state: the state directory (`--store`).
         console: where progress goes.
+        fresh: whether every step is computed anew though its result is known.
 
     Returns:
         Exit code and the run record; None when the run did not get that far.
@@ -58,7 +66,7 @@ def run(
         run_id = new_run_id(recipe.name)
         directory = paths.run(run_id)
         resources = {name: value.model_dump(mode="json") for name, value in recipe.resources.items()}
-        settings = run_settings(paths, run_id, resources, recipe.prices)
+        settings = run_settings(paths, run_id, resources, recipe.prices).model_copy(update={"fresh": fresh})
         plan = LocalRunPlan(
             run_id=run_id,
             pipeline=pipeline,

@@ -134,11 +134,12 @@ def submit_unchecked(overrides: tuple[str, ...], lock: str) -> str:
     """Without the checks that would refuse it."""
     from zoetrope.infra.images.lock import read_images
     from zoetrope.pipelines.definition.compile import compile_cluster
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.kubeflow import submission
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "train.yaml"
-        compile_cluster("train", RECIPE, overrides, read_images(Path(lock)), path)
+        compile_cluster("train", Resolved.read(RECIPE, overrides), read_images(Path(lock)), path)
         package = submission.Package.read(path, "")
         given = {"overrides": "\n".join(overrides), "dataset": dataset()}
         planned = submission.Submission(

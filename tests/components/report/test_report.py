@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zoetrope.components.report.config import ReportConfig
+from zoetrope.components.report.config import ReportConfig, ReportStep
 from zoetrope.components.report.step import render_report, report
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
@@ -23,7 +23,14 @@ CONFIG = ReportConfig(
     dataset_tag="nano-v3",
     tracking_uri="http://mlflow.example:5000",
     sample_pairs=6,
-)
+    steps=tuple(
+        ReportStep(name=name, title=name.replace("_", " ").capitalize())
+        for name in (
+            "ingest", "curate", "caption", "autoencoder", "encode", "stage_1", "stage_2", "stage_3",
+            "generate", "evaluate", "promote",
+        )
+    ),
+)  # fmt: skip
 VOID = {"meta", "line", "path", "circle", "br", "link", "img", "source"}
 
 

@@ -29,7 +29,12 @@ def store(tmp_path):
 @pytest.fixture
 def step_record(store):
     def write(step, run_id="run-1", inputs=None):
-        product = str(put_json(store, {"schema": f"zoetrope.{step}.v1", "name": "films", "digest": "d"}))
+        product = str(
+            put_json(
+                store,
+                {"schema": f"zoetrope.{'dataset' if step == 'encode' else step}.v1", "name": "films", "digest": "d"},
+            )
+        )
         value = {
             "schema": "zoetrope.record.v1", "step": step, "run_id": run_id, "attempt": 2, "seconds": 3.5,
             "resources": {"cpu": 2.0}, "usage": {"cpu_seconds": 1.0, "peak_memory_bytes": 5}, "product": product,
@@ -94,8 +99,10 @@ def test_of_a_run_that_was_killed_what_had_begun_is_cancelled(store):
 
 
 def test_the_last_steps_name_the_records_of_those_that_ran_nothing(store, step_record):
-    ingest, report = step_record("ingest", "run-0"), step_record("report", inputs={"ingest": "a", "checkpoint": "b"})
-    assert reused_records(store, {"report": report}, ORDER) == {"ingest": "a"}
+    ingest = step_record("ingest", "run-0")
+    product = str(put_json(store, {"schema": "zoetrope.clips.v1"}))
+    report = step_record("report", inputs={"ingest": ingest, "curate": product, "checkpoint": product})
+    assert reused_records(store, {"report": report}, ORDER) == {"ingest": ingest}
     assert reused_records(store, {"report": report, "ingest": ingest}, ORDER) == {}
 
 
