@@ -11,6 +11,7 @@ from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.formatting import number
 from zoetrope.components.report.records import StepRecord, by_step, last_of
 from zoetrope.infra.links import safe_link
+from zoetrope.infra.redact import redacted
 
 CHECKPOINT = "zoetrope.checkpoint.v1"
 
@@ -157,7 +158,7 @@ def _model_version(promotion: Mapping[str, Any]) -> str:
 def links(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, ...]:
     """How to open MLflow and the registry."""
     facts = []
-    uri = config.tracking_uri
+    uri = redacted(config.tracking_uri)
     if uri.startswith(("http://", "https://")):
         facts.append(Fact("MLflow", uri, link=safe_link(uri)))
     elif uri:

@@ -9,6 +9,7 @@ from zoetrope.components.report.config import ReportStep
 from zoetrope.infra.config import neutral_fields
 from zoetrope.infra.keys import libraries, operators
 from zoetrope.infra.keys.content import ContentDigests
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import open_store
@@ -84,7 +85,7 @@ def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         "recipe_hash": recipe_digest(recipe),
         "commit": commit,
         "dirty": bool(dirty) if commit else None,
-        "tracking_uri": settings.tracking_url or settings.tracking_uri,
+        "tracking_uri": redacted(settings.tracking_url or settings.tracking_uri),
         "experiment": settings.experiment,
         "budget_usd": float(recipe.budget_usd),
         "steps": [step.model_dump() for step in report_steps()],

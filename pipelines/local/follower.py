@@ -115,7 +115,8 @@ class Follower:
         from zoetrope.infra.tracking import Tracker
 
         self.tracker = Tracker(self.settings.tracking_uri, self.settings.experiment)
-        parameters = {"recipe": self.plan.recipe_name, "pipeline": self.plan.pipeline, **self.plan.arguments}
+        parameters = {"recipe": self.plan.recipe_name, "pipeline": self.plan.pipeline}
+        parameters |= {name: redacted(value) for name, value in self.plan.arguments.items()}
         parameters |= {"recipe_digest": self.plan.recipe_digest, "commit": self.settings.commit}
         self.mlflow_run = self.tracker.start_run(self.plan.run_id, self.plan.run_id, parameters)
 
