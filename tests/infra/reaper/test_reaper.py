@@ -8,12 +8,13 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.jobs import STOP_FIRST
+from zoetrope.infra.kubernetes.workflows import end_reason
 from zoetrope.infra.ledger import LedgerChain, collect
 from zoetrope.infra.ledger.budget import open_reservations, reservations, reserve
 from zoetrope.infra.ledger.open_runs import list_open_runs, note_open_run
 from zoetrope.infra.placement import Placement
 from zoetrope.infra.prices import cost, load_price_sheet
-from zoetrope.infra.reaper.reaper import end_reason, reap
+from zoetrope.infra.reaper.reaper import reap
 from zoetrope.infra.resources import Resources
 
 RUN = "run-1"
@@ -170,7 +171,7 @@ def test_a_workflow_that_cannot_be_read_is_no_reason_to_delete(left_behind, stor
 
 
 def test_an_answer_nobody_foresaw_does_not_stop_the_others(left_behind, store, make):
-    left_behind.add("workflows", {"metadata": {"name": "odd"}, "status": None})
+    left_behind.add("workflows", {"metadata": {"name": "odd"}, "status": 5})
     left_behind.add("trainjobs", make.trainjob("a1", RUN, workflow="odd"))
     done = one_pass(left_behind, store)
     assert sorted(left_behind.objects["trainjobs"]) == ["a1"]
@@ -300,6 +301,12 @@ def test_a_job_is_settled_when_its_pods_have_ended_and_not_before(left_behind, s
     [entry] = collect(store, RUN)
     assert entry.seconds == 190.0
     assert list_open_runs(store, "test") == {}
+
+
+@pytest.mark.parametrize("how", [{"activeDeadlineSeconds": 0}, {"shutdown": "Terminate"}, {"shutdown": "Stop"}])
+def test_both_ways_to_terminate_a_run_end_it(make, how):
+    assert end_reason(make.workflow("wf", RUN, "Running", **how)) == "its run was asked to terminate"
+    assert end_reason(None) == "its run is gone"
 
 
 def test_a_run_that_has_not_begun_is_not_over(make):

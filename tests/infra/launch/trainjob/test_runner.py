@@ -198,8 +198,8 @@ def test_a_refused_reservation_makes_nothing(step):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({}, "zoetrope did not make"),
-        ({"app.kubernetes.io/managed-by": "torchx"}, "zoetrope did not make"),
+        ({}, "zoetrope did not create"),
+        ({"app.kubernetes.io/managed-by": "torchx"}, "zoetrope did not create"),
         (
             {"app.kubernetes.io/managed-by": "zoetrope", "zoetrope/run": "other", "zoetrope/step": "stage_1"},
             "run other",
