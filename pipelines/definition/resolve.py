@@ -17,8 +17,8 @@ from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.forecast import forecast
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
 from zoetrope.pipelines.definition.step_table import STEPS, StepRow, made_by, makers
-from zoetrope.pipelines.definition.user_files import remote_content, user_files
-from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, recipe_digest
+from zoetrope.pipelines.definition.user_files import refuse_own_paths, remote_content, user_files
+from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, load_recipe, recipe_digest
 
 
 def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
@@ -109,6 +109,8 @@ def resolve(
         (empty where it makes one).
     """
     known = resolved(recipe, inputs)
+    if run is not None:
+        refuse_own_paths(load_recipe(recipe), known)
     jobs = resolve_jobs(known, settings)
     dataset = ""
     if run is not None:

@@ -98,6 +98,23 @@ def test_what_was_set_on_the_task_in_kfp_reaches_the_job() -> None:
     assert placement_of(Settings(placements=settings.placements), "stage_1", config) is None
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ("source={folder: /etc, licence: x, rights: y}", "source.folder"),
+        ("autoencoder.pretrained=/etc/passwd", "autoencoder.pretrained"),
+        ("model.pretrained=/etc/passwd", "model.pretrained"),
+        ("encode.text={kind: folders, t5_folder: /etc, clip_folder: /etc}", "encode.text.t5_folder"),
+    ],
+)
+def test_paths_of_ones_own_machine_cannot_be_filled_in(overrides: str, key: str, tmp_path: Path) -> None:
+    settings = Settings(store=str(tmp_path), run_id="run-1", cluster=True, tracking_uri="")
+    with pytest.raises(ZoetropeError) as caught:
+        resolve("nano", RunInputs(overrides), settings, ClusterInputs.read("data", "", json.dumps(IMAGES)))
+    assert caught.value.headline.startswith(f"{key}: pods do not see /etc")
+    assert RunFiles(open_store(tmp_path), "run-1").plan() is None
+
+
 def test_a_run_begins_with_a_plan_and_no_image_is_part_of_a_job(tmp_path: Path) -> None:
     settings = Settings(store=str(tmp_path), run_id="run-1", commit="abc", cluster=True, tracking_uri="")
     manifest = str(put_json(open_store(tmp_path), {"schema": "zoetrope.dataset.v1", "digest": "d"}))
