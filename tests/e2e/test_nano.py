@@ -47,7 +47,7 @@ def test_nano_is_submitted_trained_on_two_nodes_and_registered(nano: Finished, r
     record_property("run", nano.run_id)
     record_property("seconds", round(nano.seconds))
     assert nano.exit_code == 0
-    assert {name: state for name, state in nano.states().items() if state not in ("succeeded", "cached")} == {}
+    assert {name: state for name, state in nano.states().items() if state not in ("succeeded", "reused")} == {}
     for step in TRAINING:
         # A step that KFP answered from its cache was trained by the run that its record names.
         jobs = items("trainjobs", f"zoetrope/run={nano.made_by(step)},zoetrope/step={step}")
@@ -89,7 +89,7 @@ def test_the_second_submission_is_answered_from_the_cache(nano: Finished, record
     assert again.exit_code == 0
     states = again.states()
     assert {step for step, state in states.items() if state == "succeeded"} == ALWAYS
-    assert {state for step, state in states.items() if step not in ALWAYS} == {"cached"}
+    assert {state for step, state in states.items() if step not in ALWAYS} == {"reused"}
     pods = items("pods", f"pipeline/runid={again.run_id}")
     ran = {step for pod in pods if (step := pod["metadata"]["labels"].get("zoetrope/step"))}
     assert ran <= ALWAYS
