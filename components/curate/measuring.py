@@ -89,7 +89,7 @@ def measure(config: CurateConfig, videos: Sequence[str], context: StepContext) -
     units = _units(config, videos, known)
     if len(units) < len(videos):
         context.progress(f"{len(videos) - len(units)} of {len(videos)} sources are measured already")
-    # nor does a run that computes anew take up what another one left half-way
+    # What another run left half-way is taken up, unless this one computes everything anew.
     key = digest_json([keys, context.key]) if context.fresh else digest_json(keys)
     answers = map_units(measure_source, units, context, config.workers, "sources measured", key=key)
     last = time.monotonic()

@@ -27,12 +27,10 @@ def report(
         record: reference to the record of this execution.
     """
     from zoetrope.components.report.config import ReportConfig
-    from zoetrope.components.report.facts import with_facts
     from zoetrope.components.report.step import report as work
     from zoetrope.infra.steps import execute_job
 
     def run(config, context):
-        known = with_facts(ReportConfig.model_validate(config), records, context)
-        return work(known, list(records.values()), context)
+        return work(ReportConfig.model_validate(config), list(records.values()), context)
 
     return execute_job(job, run, records, page, metrics)

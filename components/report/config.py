@@ -23,7 +23,7 @@ class ReportConfig(StrictModel):
     """Configuration of the step `report`: what only the run itself knows.
 
     Attributes:
-        run_id: the pipeline run; a record with another run id was answered from the cache.
+        run_id: the pipeline run; a record with another run id is a reused one.
         recipe: name of the recipe.
         recipe_hash: SHA-256 of the resolved recipe.
         commit: git commit of the code; empty where it is not known.

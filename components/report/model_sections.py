@@ -21,7 +21,7 @@ class Training:
     """One training step: its curves, the loss first."""
 
     title: str
-    cached: bool
+    reused: bool
     key_figure: str
     curves: tuple[Curve, ...]
 
@@ -82,7 +82,7 @@ def trainings(store: Store, records: Sequence[StepRecord]) -> tuple[Training, ..
         drawn = [draw(metric, series[metric]) for metric in sorted(series, key=lambda m: (m != MAIN_METRIC, m))]
         curves = tuple(curve for curve in drawn if curve is not None)
         if curves:
-            result.append(Training(record.title, record.cached, str(record.data.get("key_figure", "")), curves))
+            result.append(Training(record.title, record.reused, str(record.data.get("key_figure", "")), curves))
     return tuple(result)
 
 

@@ -22,13 +22,13 @@ class StepRecord:
     Attributes:
         data: the record, `zoetrope.record.v1`.
         product: the step's manifest; empty when the record names none.
-        cached: whether the step was answered from the cache of an earlier run.
+        reused: whether an earlier run made the result and nothing was computed in this one.
         title: name of the step for people.
     """
 
     data: Mapping[str, Any]
     product: Mapping[str, Any]
-    cached: bool
+    reused: bool
     title: str
 
     @property
@@ -67,7 +67,7 @@ def load_records(store: Store, references: Iterable[str], config: ReportConfig) 
     Args:
         store: where they lie.
         references: reference strings of records, in any order.
-        config: names the run that is reported (a record of another run counts as cached; where it names none, nothing
+        config: names the run that is reported (a record of another run counts as reused; where it names none, nothing
             does), and the order and titles of the steps.
 
     Returns:
@@ -84,9 +84,9 @@ def load_records(store: Store, references: Iterable[str], config: ReportConfig) 
         if not isinstance(data, dict) or data.get("schema") != SCHEMA or "step" not in data:
             raise ZoetropeError(f"report: {reference} is not a record of a step", "pass the steps' output `record`")
         product = get_json(store, data["product"]) if data.get("product") else {}
-        cached = bool(config.run_id) and data.get("run_id") != config.run_id
+        reused = bool(config.run_id) and data.get("run_id") != config.run_id
         step = str(data["step"])
-        found[step] = StepRecord(data, product, cached, titles.get(step, step))
+        found[step] = StepRecord(data, product, reused, titles.get(step, step))
     return sorted(found.values(), key=lambda record: (order.get(record.step, len(order)), record.step))
 
 

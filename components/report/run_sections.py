@@ -11,6 +11,7 @@ from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.formatting import number
 from zoetrope.components.report.records import StepRecord, by_step, last_of
 from zoetrope.infra.links import safe_link
+from zoetrope.infra.redact import redacted
 
 CHECKPOINT = "zoetrope.checkpoint.v1"
 
@@ -38,7 +39,7 @@ class CostRow:
     attempt: int
     cost: Decimal | None
     share: float
-    cached: bool
+    reused: bool
     run_id: str
 
 
@@ -50,7 +51,7 @@ class Cost:
     paid: Decimal
     whole: Decimal
     seconds: float
-    cached: int
+    reused: int
     sheets: tuple[str, ...]
 
 
@@ -94,10 +95,10 @@ def cost(records: Sequence[StepRecord]) -> Cost:
     rows = tuple(_cost_row(record, dearest) for record in records)
     return Cost(
         rows=rows,
-        paid=sum((row.cost or Decimal(0) for row in rows if not row.cached), Decimal(0)),
+        paid=sum((row.cost or Decimal(0) for row in rows if not row.reused), Decimal(0)),
         whole=sum((row.cost or Decimal(0) for row in rows), Decimal(0)),
-        seconds=sum(row.seconds or 0.0 for row in rows if not row.cached),
-        cached=sum(row.cached for row in rows),
+        seconds=sum(row.seconds or 0.0 for row in rows if not row.reused),
+        reused=sum(row.reused for row in rows),
         sheets=tuple(sorted({str(r.data["price_sheet"]) for r in records if r.data.get("price_sheet")})),
     )
 
@@ -117,7 +118,7 @@ def _cost_row(record: StepRecord, dearest: Decimal) -> CostRow:
         attempt=int(record.data.get("attempt") or 1),
         cost=record.cost,
         share=float((record.cost or Decimal(0)) / dearest) if dearest else 0.0,
-        cached=record.cached,
+        reused=record.reused,
         run_id=str(record.data.get("run_id") or ""),
     )
 
@@ -157,7 +158,7 @@ def _model_version(promotion: Mapping[str, Any]) -> str:
 def links(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, ...]:
     """How to open MLflow and the registry."""
     facts = []
-    uri = config.tracking_uri
+    uri = redacted(config.tracking_uri)
     if uri.startswith(("http://", "https://")):
         facts.append(Fact("MLflow", uri, link=safe_link(uri)))
     elif uri:

@@ -21,7 +21,7 @@ class RunPlan(StrictModel):
         dataset: {reference, tag, revision, digest} of the dataset version that the run starts from; empty where it
             makes one.
         budget_usd: the most that the run may cost.
-        price_sheet: name of the price sheet; empty takes the newest valid one.
+        price_sheet: name of the price sheet, chosen when the run was resolved; every later reader takes this one.
         commit: of the code, as the pipeline was compiled.
         images: image -> digest.
         started: seconds since the epoch.

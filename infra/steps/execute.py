@@ -15,13 +15,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoetrope.infra.context import StepContext, StepResult
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ZoetropeError, placed
 from zoetrope.infra.keys import KeyParts, find_result, store_result
 from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
 from zoetrope.infra.ledger.chain import Outcome
-from zoetrope.infra.prices import cost, load_price_sheet
+from zoetrope.infra.prices import PriceSheet, cost
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.resources import Resources
+from zoetrope.infra.runs import run_price_sheet
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.steps.publish import LAUNCHER_RESOURCES, ClusterRun
@@ -105,7 +106,8 @@ def execute(
     started = time.time()
     try:
         with _scratch(context), _terminate_as_exit():
-            chain.allocate(resources, pod=settings.pod)
+            sheet = run_price_sheet(store, settings)
+            chain.allocate(resources, sheet.name, pod=settings.pod)
             context.event("started", attempt=attempt)
             with UsageMonitor(chain.usage) as monitor:
                 result = work(context)
@@ -113,7 +115,7 @@ def execute(
             chain.outcome("succeeded")
     except BaseException as error:  # noqa: BLE001 - re-raised, or ended with its exit code, by _fail
         _fail(context, chain, error, cluster)
-    record = _record(settings, store, context, result, monitor, started)
+    record = _record(settings, store, context, result, monitor, sheet, started)
     record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "key": parts.digest() if parts else ""}
     reference = put_json(store, record)
     if parts is not None:
@@ -138,9 +140,9 @@ def _record(
     context: StepContext,
     result: StepResult,
     monitor: UsageMonitor,
+    sheet: PriceSheet,
     started: float,
 ) -> dict[str, Any]:
-    sheet = load_price_sheet(settings.price_sheet)
     entries = [entry for entry in collect(store, settings.run_id) if entry.step == context.step]
     finished = time.time()
     return {
@@ -205,7 +207,7 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
         # A pod that is asked to end has less than half a second: no call gets through, the next attempt goes on.
         raise error
     try:
-        chain.outcome(kind, str(error)[:500])
+        chain.outcome(kind, (error.headline if isinstance(error, ZoetropeError) else str(error))[:500])
         if cluster is not None:
             cluster.failed(context, error)
         context.event("failed", **fields)
@@ -213,6 +215,6 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
     except (OSError, ZoetropeError) as second:  # a full disk may refuse these as well; the first error counts
         print(f"zoetrope: the failure could not be recorded: {second}", file=sys.stderr)  # noqa: T201
     if isinstance(error, ZoetropeError):
-        print(f"zoetrope: {context.step}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"zoetrope: {placed(context.step, str(error))}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None
     raise error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import run_link
@@ -63,7 +64,7 @@ class PodPublisher:
         return opened
 
     def finish(self, status: RunStatus) -> dict[str, str]:
-        """Logs what is missing, cached steps included, and closes the run."""
+        """Logs what is missing, reused steps included, and closes the run."""
         parent = self.run()
         steps, plan = self.run_files.steps(), self.run_files.plan()
         metrics: dict[str, float] = {}
@@ -99,7 +100,7 @@ class PodPublisher:
         self.store.delete(uri)
 
     def _url(self, run: str) -> str:
-        base = self.settings.tracking_url or self.settings.tracking_uri
+        base = redacted(self.settings.tracking_url or self.settings.tracking_uri)
         return f"{base.rstrip('/')}/#/experiments/{self.tracker.experiment_id}/runs/{run}"
 
 

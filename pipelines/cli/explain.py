@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import typer
 
-from zoetrope.infra.prices import load_price_sheet
+from zoetrope.infra.prices import choose_price_sheet
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.cli.common import output, show
@@ -35,7 +35,12 @@ def print_explanation(
         as_json: prints JSON with every reason.
     """
     jobs = {name: job for name, job in resolve_jobs(recipe, Settings()).items() if name in PIPELINES[pipeline]}
-    found = explain(forecast(jobs, store, given, fresh=fresh), store, load_price_sheet(recipe.prices), fresh=fresh)
+    found = explain(
+        forecast(jobs, store, given, fresh=fresh),
+        store,
+        choose_price_sheet(recipe.prices or Settings().price_provider),
+        fresh=fresh,
+    )
     if as_json:
         typer.echo(json.dumps([each.as_dict() for each in found], indent=1))
         return

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs import RunRecord
 from zoetrope.pipelines.cli.common import (
     DEFAULT_STORE,
     ExplainOption,
@@ -94,7 +95,7 @@ def run(
         return
     code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors, fresh=fresh)
     if record:
-        print_summary(record, state_paths(store).run(record["run_id"]), as_json)
+        print_summary(record, state_paths(store).run(record.run_id), as_json)
     raise typer.Exit(code)
 
 
@@ -113,36 +114,29 @@ def _source(folder: Path, licence: str, rights: str) -> dict[str, str]:
     }
 
 
-def print_summary(record: dict[str, Any], directory: Path, as_json: bool) -> None:
-    """The table of a finished run and where its report lies."""
+def print_summary(record: RunRecord, directory: Path, as_json: bool) -> None:
+    """The table of a run that has ended, and where its report lies."""
     if as_json:
-        typer.echo(json.dumps(record, indent=1))
+        typer.echo(json.dumps(record.as_json(), indent=1))
         return
-    rows = []
-    for step, state in record["steps"].items():
-        cached = state["status"] == "cached"
-        rows.append(
-            {
-                "step": step,
-                "seconds": "cached" if cached else f"{state['seconds']:.1f}",
-                "USD": "0" if cached else f"{float(state['cost_usd']):.6f}",
-                "key figure": state["key_figure"],
-            }
-        )
-    order = PIPELINES[record["pipeline"]]
-    rows.sort(key=lambda row: order.index(row["step"]) if row["step"] in order else -1)
-    show(rows, False, title=f"run {record['run_id']}", right=("seconds", "USD"))
-    dataset = record["dataset"]
-    if dataset:
-        output.print(f"dataset   {dataset['tag']}  digest {dataset['digest']}", highlight=False)
-    output.print(f"cost      {float(record['cost_usd']):.6f} USD", highlight=False)
-    output.print(f"memory    {record['peak_memory_bytes'] / 1e9:.2f} GB at most, all processes", highlight=False)
-    output.print(
-        f"MLflow    mlflow ui --backend-store-uri {record['mlflow']['tracking_uri']}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    output.print(f"report    {directory / 'report.html'}", highlight=False, soft_wrap=True)
+    rows = [
+        {
+            "step": step,
+            "seconds": f"{each.seconds:.1f}" if each.status == "succeeded" else each.status,
+            "USD": f"{each.cost_usd:.6f}" if each.cost_usd else "0",
+            "key figure": each.key_figure or each.message.partition("\n")[0],
+        }
+        for step, each in record.steps.items()
+    ]
+    show(rows, False, title=f"run {record.run_id}", right=("seconds", "USD"))
+    lines = [f"dataset   {record.dataset.tag}  digest {record.dataset.digest}"] if record.dataset else []
+    lines.append(f"cost      {record.cost_usd:.6f} USD")
+    if record.peak_memory_bytes:
+        lines.append(f"memory    {record.peak_memory_bytes / 1e9:.2f} GB at most, all processes")
+    lines.append(f"MLflow    mlflow ui --backend-store-uri {record.mlflow.tracking_uri}")
+    lines += [f"report    {directory / 'report.html'}"] if (directory / "report.html").is_file() else []
+    for line in lines:
+        output.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def compile_pipelines(

@@ -49,8 +49,10 @@ def compile_cluster(pipeline: str, resolved: Resolved, images: ImagesLock, path:
 
     from zoetrope.pipelines.definition.definitions import OnCluster, build
     from zoetrope.pipelines.definition.pod_spec import ClusterTasks
+    from zoetrope.pipelines.definition.user_files import refuse_own_paths
 
     _require_shared_source(resolved.plain)
+    refuse_own_paths(resolved.plain, resolved.recipe)
     needed = {name: images.image(name) for name in (CORE, TRAIN, EVALUATE)}
     tasks = ClusterTasks(resolved, needed, commit)
     cluster = OnCluster(resolved.named, canonical_json(needed).decode(), tasks.place)

@@ -77,7 +77,6 @@ class ClusterTasks:
             "ZOETROPE_RUN_DIRECTORY": RUN_DIRECTORY,
             "ZOETROPE_IMAGE": image,
             "ZOETROPE_COMMIT": self.commit,
-            "ZOETROPE_PRICE_SHEET": self.recipe.prices,
             "HOME": "/tmp",  # noqa: S108
         }
         if step in self.recipe.resources:

@@ -9,6 +9,7 @@ from zoetrope.components.report.config import ReportStep
 from zoetrope.infra.config import neutral_fields
 from zoetrope.infra.keys import libraries, operators
 from zoetrope.infra.keys.content import ContentDigests
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.job import StepJob
 from zoetrope.infra.store import open_store
@@ -16,8 +17,8 @@ from zoetrope.pipelines.definition.begin import ClusterInputs, begin_cluster_run
 from zoetrope.pipelines.definition.forecast import forecast
 from zoetrope.pipelines.definition.inputs import RunInputs, resolved
 from zoetrope.pipelines.definition.step_table import STEPS, StepRow, made_by, makers
-from zoetrope.pipelines.definition.user_files import remote_content, user_files
-from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, recipe_digest
+from zoetrope.pipelines.definition.user_files import refuse_own_paths, remote_content, user_files
+from zoetrope.pipelines.recipe.recipe import STAGE_STEPS, Recipe, load_recipe, recipe_digest
 
 
 def resolve_jobs(recipe: Recipe, settings: Settings) -> dict[str, StepJob]:
@@ -84,7 +85,7 @@ def _report_config(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         "recipe_hash": recipe_digest(recipe),
         "commit": commit,
         "dirty": bool(dirty) if commit else None,
-        "tracking_uri": settings.tracking_url or settings.tracking_uri,
+        "tracking_uri": redacted(settings.tracking_url or settings.tracking_uri),
         "experiment": settings.experiment,
         "budget_usd": float(recipe.budget_usd),
         "steps": [step.model_dump() for step in report_steps()],
@@ -108,6 +109,8 @@ def resolve(
         (empty where it makes one).
     """
     known = resolved(recipe, inputs)
+    if run is not None:
+        refuse_own_paths(load_recipe(recipe), known)
     jobs = resolve_jobs(known, settings)
     dataset = ""
     if run is not None:

@@ -18,6 +18,35 @@ def user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
     Raises:
         ZoetropeError: one is not there.
     """
+    files = named_files(recipe)
+    for paths in files.values():
+        _require(paths)
+    return files
+
+
+def refuse_own_paths(plain: Recipe, chosen: Recipe) -> None:
+    """Refuses files and folders that overrides name for a run on a cluster: pods would look for them on their own disk.
+
+    Args:
+        plain: the recipe without overrides; whoever wrote a path into it knows what its pods see.
+        chosen: with them.
+
+    Raises:
+        ZoetropeError: names the first such key.
+    """
+    known = {key: path for paths in named_files(plain).values() for key, path in paths.items()}
+    for paths in named_files(chosen).values():
+        for key, path in paths.items():
+            if known.get(key) != path:
+                raise ZoetropeError(
+                    f"{key}: pods do not see {path} of your machine, so no override can name it",
+                    "put raw video and its catalogue into S3 (source.s3); other files go into the pods' image or "
+                    "volume, and their path into the recipe file that is compiled",
+                )
+
+
+def named_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
+    """Step name -> key of the recipe -> file or folder that it names, there or not: all keys that hold a path."""
     files: dict[str, dict[str, Path]] = {}
     if recipe.source.folder:
         files["ingest"] = {"source.folder": Path(recipe.source.folder)}
@@ -31,8 +60,6 @@ def user_files(recipe: Recipe) -> dict[str, dict[str, Path]]:
     if text.kind == "folders":
         keys = ("t5_folder", "clip_folder")
         files["encode"] = {f"encode.text.{key}": Path(getattr(text, key)) for key in keys}
-    for paths in files.values():
-        _require(paths)
     return files
 
 

@@ -8,7 +8,8 @@ from zoetrope.infra.doctor import CHECKS, CheckContext, examine
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.infra.ledger.budget import maximum_cost, money
-from zoetrope.infra.prices import load_price_sheet
+from zoetrope.infra.prices import choose_price_sheet
+from zoetrope.infra.settings import Settings
 from zoetrope.pipelines.definition.resolved import Resolved
 from zoetrope.pipelines.definition.step_table import PIPELINES
 from zoetrope.pipelines.kubeflow.demands import demands
@@ -49,7 +50,7 @@ def preflight(
 def _check_budget(resolved: Resolved, pipeline: str) -> None:
     """A job is made only where the budget covers it until its deadline, so one that can never be made is seen here."""
     recipe = resolved.recipe
-    sheet = load_price_sheet(recipe.prices)
+    sheet = choose_price_sheet(recipe.prices or Settings().price_provider)
     for step, place in resolved.placements.items():
         if step in PIPELINES[pipeline] and (usd := maximum_cost(place, sheet)) > recipe.budget_usd:
             raise ZoetropeError(

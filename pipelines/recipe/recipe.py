@@ -58,7 +58,8 @@ class Recipe(StrictModel):
         evaluate: scores.
         promote: the gate.
         budget_usd: the most a run may cost, at the price sheet; checked by the gate.
-        prices: name of the price sheet; empty takes the newest valid one.
+        prices: a price sheet, or a provider whose newest valid one counts; empty takes the provider that
+            `ZOETROPE_PRICE_PROVIDER` names.
         resources: what is allocated to each step; `default` stands for all that are not named.
         cluster: how the steps run on Kubernetes; nothing there changes a result.
     """

@@ -23,6 +23,7 @@ from zoetrope.components.curate.filters.motion import Motion
 from zoetrope.components.curate.filters.text import Text, TextMeasure
 from zoetrope.components.curate.measuring import measurement_keys
 from zoetrope.components.curate.step import curate, measured_clips
+from zoetrope.components.curate.units import Measured
 from zoetrope.components.ingest.config import IngestConfig, SourceConfig
 from zoetrope.components.ingest.footage import FootageConfig
 from zoetrope.components.ingest.step import ingest
@@ -201,6 +202,16 @@ def test_a_new_filter_measures_itself_alone_and_leaves_the_clips_and_their_split
     assert sides[0] == sides[1]
 
 
+def test_scores_that_are_measured_later_are_those_of_the_same_shots(unmeasured: Footage, decoded: list[str]) -> None:
+    context, sources = unmeasured
+    together = stored_clips(ONE, sources, context)
+    for name in ("motion", "blur", "bars", "near_duplicate"):
+        for uri in list(context.store.list(f"measurements/{name}/")):
+            context.store.delete(uri)
+    assert stored_clips(ONE, sources, context) == together
+    assert len(decoded) == 8
+
+
 def test_an_id_is_the_digest_of_content_and_exact_span(unmeasured: Footage) -> None:
     context, sources = unmeasured
     for row in measured_clips(ONE, sources, context)[0].to_pylist():
@@ -259,6 +270,31 @@ def test_a_run_that_computes_anew_decodes_everything_and_finds_the_same(
     assert stored_clips(ONE, sources, replace(context, fresh=True)) == before
     assert len(decoded) == 8
     assert measured_objects(context) == parts
+
+
+def test_the_fan_out_is_the_same_work_for_other_thresholds_and_not_for_a_run_that_computes_anew(
+    unmeasured: Footage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, sources = unmeasured
+    asked: list[tuple[str, Any]] = []
+
+    def note(function: Any, units: Any, *_: Any, key: str) -> Any:
+        asked.append((key, units))
+        return iter([Measured("damaged: so it says", retryable=True)] * len(units))
+
+    monkeypatch.setattr(measuring, "map_units", note)
+    strict = CurateConfig(workers=7, filters=FilterSettings(motion=Motion(minimum=5)))
+    other_cuts = CurateConfig(max_seconds=4)
+    for config, given in (
+        (ONE, context),
+        (strict, replace(context, key="other thresholds")),
+        (other_cuts, context),
+        (ONE, replace(context, fresh=True, key="this run")),
+    ):
+        with pytest.raises(ZoetropeError, match="none of the sources can be decoded"):
+            measured_clips(config, sources, given)
+    assert asked[0] == asked[1]
+    assert len({key for key, _ in asked}) == 3
 
 
 def test_a_flipped_bit_in_a_part_is_named(unmeasured: Footage) -> None:

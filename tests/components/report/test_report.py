@@ -167,8 +167,8 @@ def test_cached_steps_cost_this_run_nothing(run: Any) -> None:
     page = Page(render_report(CONFIG, run.references(), run.store))
     # steps 5 to 8 of the fixture ran now at $0.000N each, steps 1 to 4 come from the cache
     assert "cost of this run $0.0026" in page.text
-    assert re.search(r"With the cached steps \$0\.0036", page.text)
-    assert page.text.count("cached") >= 4
+    assert re.search(r"With the reused steps \$0\.0036", page.text)
+    assert page.text.count("reused") >= 4
 
 
 def test_samples_give_way_when_the_file_would_grow_too_large(run: Any) -> None:

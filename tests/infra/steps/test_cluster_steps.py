@@ -9,7 +9,7 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
-from zoetrope.infra.runs import RunFiles, RunPlan
+from zoetrope.infra.runs import RunFiles, RunPlan, RunRecord
 from zoetrope.infra.steps import StepResult, execute_job, task_errors
 from zoetrope.infra.steps.outputs import Outputs
 from zoetrope.infra.store import open_store, put_json
@@ -111,12 +111,12 @@ def test_the_last_step_finishes_a_run_that_was_finished_before(pod: RunFiles, mo
     pod.write_plan(plan)
     execute_job(JOB, succeeds)
     assert pod.record() is None  # the exit task is still to come
-    pod.write_record({"status": "FAILED"})
+    pod.write_record(RunRecord(run_id="run-1", status="FAILED", started=0.0, finished=1.0))
     monkeypatch.setenv("ZOETROPE_POD", "pod-b")
     execute_job(JOB, succeeds)
     closed = pod.record()
     assert closed is not None
-    assert (closed["status"], list(closed["steps"])) == ("FINISHED", ["curate"])
+    assert (closed.status, list(closed.steps)) == ("FINISHED", ["curate"])
 
 
 @pytest.mark.parametrize("step", ["resolve", "finish"])

@@ -64,8 +64,8 @@ def test_metrics_that_mlflow_missed_are_sent_at_the_end_of_the_run(tmp_path: Pat
     stage = client.get_run(steps["stage_1"]["mlflow_run"])
     assert [each.value for each in client.get_metric_history(stage.info.run_id, "loss")] == [3.0, 2.0]
     assert stage.data.metrics["cost_usd"] == 0.5
-    cached = client.get_run(steps["curate"]["mlflow_run"])
-    assert (cached.data.tags["zoetrope.cached_from"], cached.data.metrics["cost_usd"]) == ("run-0", 0.0)
+    reused = client.get_run(steps["curate"]["mlflow_run"])
+    assert (reused.data.tags["zoetrope.reused_from"], reused.data.metrics["cost_usd"]) == ("run-0", 0.0)
     assert run_files.kept_metrics() == []
 
 

@@ -10,6 +10,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.images.lock import read_images
 from zoetrope.infra.placement import PLAIN, TORCH_CPU, TORCH_GPU, placement_of
 from zoetrope.infra.runs import RunFiles, RunPlan
+from zoetrope.infra.runs.record import RunDataset
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.begin import ClusterInputs
@@ -97,6 +98,23 @@ def test_what_was_set_on_the_task_in_kfp_reaches_the_job() -> None:
     assert placement_of(Settings(placements=settings.placements), "stage_1", config) is None
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ("source={folder: /etc, licence: x, rights: y}", "source.folder"),
+        ("autoencoder.pretrained=/etc/passwd", "autoencoder.pretrained"),
+        ("model.pretrained=/etc/passwd", "model.pretrained"),
+        ("encode.text={kind: folders, t5_folder: /etc, clip_folder: /etc}", "encode.text.t5_folder"),
+    ],
+)
+def test_paths_of_ones_own_machine_cannot_be_filled_in(overrides: str, key: str, tmp_path: Path) -> None:
+    settings = Settings(store=str(tmp_path), run_id="run-1", cluster=True, tracking_uri="")
+    with pytest.raises(ZoetropeError) as caught:
+        resolve("nano", RunInputs(overrides), settings, ClusterInputs.read("data", "", json.dumps(IMAGES)))
+    assert caught.value.headline.startswith(f"{key}: pods do not see /etc")
+    assert RunFiles(open_store(tmp_path), "run-1").plan() is None
+
+
 def test_a_run_begins_with_a_plan_and_no_image_is_part_of_a_job(tmp_path: Path) -> None:
     settings = Settings(store=str(tmp_path), run_id="run-1", commit="abc", cluster=True, tracking_uri="")
     manifest = str(put_json(open_store(tmp_path), {"schema": "zoetrope.dataset.v1", "digest": "d"}))
@@ -121,28 +139,36 @@ def test_the_exit_task_files_what_ran_what_the_cache_answered_and_how_it_ended(
     monkeypatch.setattr("zoetrope.infra.reaper.collector.collect_this_run", lambda settings: None)
 
     def record(step: str, run: str, **inputs: str) -> str:
-        product = str(put_json(store, {"schema": step, "name": "films", "digest": "d"}))
-        value = {"step": step, "run_id": run, "attempt": 1, "seconds": 2.0, "resources": {}, "usage": {}}
+        product = str(put_json(store, {"schema": "zoetrope.dataset.v1", "name": "films", "digest": "d"}))
+        value = {
+            "schema": "zoetrope.record.v1",
+            "step": step,
+            "run_id": run,
+            "attempt": 1,
+            "seconds": 2.0,
+            "resources": {},
+            "usage": {},
+        }
         value |= {"product": product, "key_figure": f"{step} done", "inputs": inputs}
         return str(put_json(store, value))
 
     page = SimpleNamespace(path=str(tmp_path / "page"), metadata={})
     finish("RUNNING", "", settings, page)
-    assert run_files.record()["status"] == "FAILED"  # type: ignore[index]
+    assert run_files.record().status == "FAILED"  # type: ignore[union-attr]
     steps = PIPELINES["data"]
     run_files.write_plan(RunPlan(run_id="run-1", pipeline="data", steps=steps, recipe="nano", recipe_digest="d"))
     finish("CANCELED", "", settings, page)
-    assert run_files.record()["status"] == "KILLED"  # type: ignore[index]
-    cached = record("encode", "run-0")
-    run_files.note_step("report", record("report", "run-1", encode=cached), "x")
+    assert run_files.record().status == "KILLED"  # type: ignore[union-attr]
+    reused = record("encode", "run-0")
+    run_files.note_step("report", record("report", "run-1", encode=reused), "x")
     finish("COMPLETE", "", settings, page)
     found = run_files.record()
     assert found is not None
-    assert found["status"] == "FINISHED"
-    made = found["steps"]["encode"]["product"]
-    assert found["dataset"] == {"reference": made, "name": "films", "digest": "d"}
-    assert {step: each["status"] for step, each in found["steps"].items()} == {
-        "encode": "cached",
-        "report": "succeeded",
+    assert found.status == "FINISHED"
+    made = found.steps["encode"].product
+    assert found.dataset == RunDataset(reference=made, name="films", digest="d")
+    assert {step: (each.status, each.from_run) for step, each in found.steps.items()} == {
+        "encode": ("reused", "run-0"),
+        "report": ("succeeded", ""),
     }
     assert "encode done" in Path(page.path).read_text()
