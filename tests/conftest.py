@@ -1,8 +1,9 @@
-"""A stand-in for the cluster: the replicas of a job as processes of this machine that share the store and no disk."""
+"""What holds for all tests, and a stand-in for the cluster: replicas of a job that share the store and no disk."""
 
 from __future__ import annotations
 
 import copy
+import os
 import random
 import socket
 import sys
@@ -10,10 +11,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
+from tests.processes import nothing_left_running
 from zoetrope.infra.launch import JobReport, run_app, run_local
 from zoetrope.infra.settings import Settings
+
+__all__ = ["nothing_left_running", "stand_in"]  # fixtures
+
+# No example has a deadline and none is too slow: on a loaded machine any may be. In CI the examples are the same every
+# time, so that a change is not blamed for what another draw finds; at home they are others every time.
+hypothesis.settings.register_profile(
+    "zoetrope",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+hypothesis.settings.load_profile("zoetrope")
 
 
 class StandIn:
