@@ -39,7 +39,7 @@ def main() -> None:
     store = parser.parse_args().store or Path(tempfile.mkdtemp(prefix="zoetrope-bench-"))
     for name, arguments in CASES.items():
         seconds, record = run(store, arguments)
-        ran = [step for step, state in record["steps"].items() if state["status"] != "cached"]
+        ran = [step for step, state in record["steps"].items() if state["status"] != "reused"]
         print(f"{name}: {seconds:.1f} s, {record['peak_memory_bytes'] / 1e9:.2f} GB, {record['cost_usd']} USD")
         print(f"  ran: {', '.join(ran)}")
         print(f"  dataset {record['dataset'].get('tag')} {record['dataset'].get('digest')}")

@@ -215,15 +215,15 @@ def start_seconds() -> float:
 
 def main() -> None:
     """Measures, multiplies and prints."""
-    from zoetrope.infra.prices import load_price_sheet
+    from zoetrope.infra.prices import choose_price_sheet
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=int, default=48)
     parser.add_argument("--size", type=int, default=256, help="width and height of the films in pixels")
     parser.add_argument("--clips", type=float, default=70e6)
-    parser.add_argument("--prices", default="", help="a price sheet; the newest by default")
+    parser.add_argument("--prices", default="local", help="a price sheet, or a provider")
     given = parser.parse_args()
-    sheet = load_price_sheet(given.prices)
+    sheet = choose_price_sheet(given.prices)
     start = start_seconds()
     runs = []
     for films in (WARM_UP_FILMS, given.films // 4, given.films):

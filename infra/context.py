@@ -30,7 +30,9 @@ class StepContext:
         resume: folder that outlives a killed attempt and is the same for equal configuration, inputs and code;
             work that continues (training state) lies here, and it is removed when the step ends well.
         placement: where the step's job runs on a cluster; None where jobs run on this machine.
-        key: digest of the step, its configuration, inputs and code; empty where nobody computed it.
+        key: the step key (`zoetrope.infra.keys`), another one in each run that computes anew; empty where nobody
+            computed it.
+        fresh: whether nothing that was computed before may be used.
     """
 
     step: str
@@ -42,6 +44,7 @@ class StepContext:
     resume: Path | None = None
     placement: Placement | None = None
     key: str = ""
+    fresh: bool = False
 
     @property
     def outbox(self) -> Path:

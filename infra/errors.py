@@ -5,13 +5,16 @@ A mistake of the user is one line with the place, the reason and the next step; 
 
 from __future__ import annotations
 
+from zoetrope.infra.redact import redacted
+
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
 EXIT_RETRYABLE = 75  # EX_TEMPFAIL of sysexits.h
+NOT_FOUND, CONFLICT = 404, 409
 
 
 class ZoetropeError(Exception):
-    """Something that a person has to know and can act on.
+    """Something that a person has to know and can act on. Logins in addresses are left out of what it says.
 
     Args:
         headline: one line: the place and the reason.
@@ -20,9 +23,9 @@ class ZoetropeError(Exception):
     """
 
     def __init__(self, headline: str, hint: str = "", *, retryable: bool = False) -> None:
-        super().__init__(headline)
-        self.headline = headline
-        self.hint = hint
+        self.headline = redacted(headline)
+        self.hint = redacted(hint)
+        super().__init__(self.headline)
         self.retryable = retryable
 
     @property
@@ -32,3 +35,33 @@ class ZoetropeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.headline}\n  -> {self.hint}" if self.hint else self.headline
+
+
+def placed(place: str, headline: str) -> str:
+    """A headline with the place in front: the step, where the error itself did not name it."""
+    return headline if headline.startswith(f"{place}: ") else f"{place}: {headline}"
+
+
+class ServiceError(ZoetropeError):
+    """A service on the network refused, or did not answer.
+
+    Args:
+        headline: as of every error.
+        hint: as of every error.
+        status: HTTP status of the answer; 0 where there was none.
+        retryable: as of every error.
+    """
+
+    def __init__(self, headline: str, hint: str = "", *, status: int = 0, retryable: bool = False) -> None:
+        super().__init__(headline, hint, retryable=retryable)
+        self.status = status
+
+    @property
+    def not_found(self) -> bool:
+        """Whether the service has no such thing."""
+        return self.status == NOT_FOUND
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the service has such a thing already, or somebody changed it meanwhile."""
+        return self.status == CONFLICT

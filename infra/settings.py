@@ -20,7 +20,9 @@ class Settings(BaseSettings):
         run_directory: local folder of the run: events, tracking outbox, logs.
         tracking_uri: MLflow tracking URI; empty means that nobody listens.
         parent_run_id: MLflow run of the pipeline run.
-        price_sheet: name of the price sheet; empty means the newest valid one.
+        price_sheet: name of the price sheet of the run, chosen when it was resolved; empty outside a run and on a
+            cluster, where the run's plan has it.
+        price_provider: whose newest price sheet a run is billed by where its recipe names none.
         resources: step -> what is allocated to it ({cpu, memory_gb, gpus, gpu_kind}).
         dataset_registry: folder of the local data registry; empty where pods must not commit (on a cluster).
         commit: code commit of the run, with `+dirty` when the tree was changed.
@@ -36,6 +38,7 @@ class Settings(BaseSettings):
         tracking_url: address of MLflow for a person's browser; empty where it is `tracking_uri`.
         kubeflow_url: address of the Kubeflow UI for a person's browser.
         budget_usd: the most that the run may cost; empty for no limit.
+        fresh: whether every step is computed anew though its result is known.
     """
 
     model_config = SettingsConfigDict(env_prefix="ZOETROPE_", extra="ignore")
@@ -47,6 +50,7 @@ class Settings(BaseSettings):
     parent_run_id: str = ""
     experiment: str = "zoetrope"
     price_sheet: str = ""
+    price_provider: str = "local"
     mlflow_run_id: str = Field(default_factory=lambda: os.environ.get("MLFLOW_RUN_ID", ""))
     dataset_registry: str = ""
     commit: str = ""
@@ -63,6 +67,7 @@ class Settings(BaseSettings):
     tracking_url: str = ""
     kubeflow_url: str = ""
     budget_usd: str = ""
+    fresh: bool = False
 
     def environment(self) -> dict[str, str]:
         """The variables that hand these settings to a child process."""

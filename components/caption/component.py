@@ -14,7 +14,7 @@ def caption(
     """Gives every clip its caption and its split.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         clips: reference to what `curate` made.
         sources: reference to what `ingest` made.
         page: the result as HTML.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from zoetrope.infra.config import StrictModel
+from zoetrope.infra.config import StrictModel, neutral
 
 
 class CaptionConfig(StrictModel):
@@ -19,7 +19,7 @@ class CaptionConfig(StrictModel):
         held_out_fraction: share of the clips that no training sees, chosen by their id.
     """
 
-    workers: int = Field(1, ge=1, le=1000)
+    workers: int = neutral(1, ge=1, le=1000)
     suffix: Literal["none", "fps_motion"] = "none"
     fps_max: int = Field(24, ge=1)
     held_out_fraction: float = Field(0.05, ge=0, lt=1)

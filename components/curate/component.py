@@ -14,7 +14,7 @@ def curate(job: str, sources: str, page: dsl.Output[dsl.HTML], metrics: dsl.Outp
     """Cuts videos into shots, scores them and keeps the good ones.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         sources: reference to what `ingest` made.
         page: the result as HTML.
         metrics: its numbers.

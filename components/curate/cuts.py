@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from zoetrope.components.curate.config import CutConfig
+from zoetrope.components.curate.cut_config import CutConfig
 from zoetrope.components.curate.signals import Floats, SourceSignals
 
 HISTOGRAM_WEIGHT = 40.0

@@ -30,16 +30,22 @@ class DamagedVideoError(ValueError):
     """A video that cannot be decoded to its end."""
 
 
+class UnreadVideoError(DamagedVideoError):
+    """A video that the system did not let us read; another attempt may."""
+
+
 def read_signals(path: Path) -> SourceSignals:
     """Decodes a video once and measures every frame; memory grows by about 1 kB a frame.
 
     Raises:
-        DamagedVideoError: decoding fails, or there is no frame.
+        DamagedVideoError: decoding fails, or there is no frame; the message names no path, since products keep it.
     """
     import av
 
     try:
         with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DamagedVideoError("damaged: there is no video stream")
             track = container.streams.video[0]
             track.codec_context.thread_count = 1
             meter = _Meter(float(track.average_rate or 25))
@@ -51,8 +57,9 @@ def read_signals(path: Path) -> SourceSignals:
                 meter.add(frame)
                 last_duration = int(frame.duration or 0)
             return meter.finish(Fraction(track.time_base), last_duration)
-    except (av.FFmpegError, IndexError) as error:
-        raise DamagedVideoError(f"damaged: {error}") from error
+    except av.FFmpegError as error:
+        kind = UnreadVideoError if isinstance(error, OSError | MemoryError) else DamagedVideoError
+        raise kind(f"damaged: {error.strerror}") from error
 
 
 class _Meter:

@@ -1,70 +1,76 @@
-"""From one source to the rows of its clips: decode, cut, chop, crop, score."""
+"""From decoded signals to the shots of a source: cut, chop, crop. No filter and no threshold has a part in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from zoetrope.components.curate.config import CutConfig
+from zoetrope.components.curate.cut_config import ShotConfig
 from zoetrope.components.curate.cuts import Shot, find_shots
-from zoetrope.components.curate.decode import DamagedVideoError, read_signals
-from zoetrope.components.curate.filters import FilterSettings
-from zoetrope.components.curate.perceptual_hash import perceptual_hash
+from zoetrope.components.curate.decode import read_signals
 from zoetrope.components.curate.signals import Detail, ShotSignals, SourceSignals, border
-from zoetrope.infra.references import Reference, digest_json
-from zoetrope.infra.workers import WorkerContext
 
-OPERATORS_VERSION = "1"
-"""Part of every clip_id; changes whenever cutting or scoring changes for the same source."""
+SHOT_COLUMNS = ("start_pts", "end_pts", "frames", "crop_x", "crop_y", "crop_width", "crop_height")
+"""Columns of clips.parquet that `measure_shots` fills; whole numbers."""
 
 
-@dataclass(frozen=True)
-class CutTask:
-    """One source to cut, and how.
+def cut_source(
+    path: Path, config: ShotConfig, spans: Sequence[Sequence[int]] | None = None
+) -> tuple[SourceSignals, list[Shot]]:
+    """Decodes a source once and cuts it.
 
-    Attributes:
-        source_id: identity of the source.
-        video: reference of its bytes.
-        max_seconds: longer shots are chopped.
-        cuts: the shot detector.
+    Args:
+        path: of the video.
+        config: how it is cut.
+        spans: (first PTS, PTS of the end) of the pieces where they are known; they are taken as they are.
+
+    Returns:
+        what was decoded, and the shots in order, long ones in pieces.
+
+    Raises:
+        DamagedVideoError: it cannot be decoded to its end.
     """
-
-    source_id: str
-    video: str
-    max_seconds: float
-    cuts: CutConfig
-
-
-@dataclass(frozen=True)
-class SourceShots:
-    """Rows of clips.parquet without decisions, or the problem that kept the source from being read."""
-
-    rows: list[dict[str, Any]]
-    problem: str = ""
+    signals = read_signals(path)
+    if spans is not None:
+        bounds = np.asarray(spans, np.int64).reshape(-1, 2)
+        return signals, [Shot(int(start), int(end)) for start, end in np.searchsorted(signals.pts, bounds)]
+    shots = find_shots(signals, config.cuts)
+    return signals, [piece for shot in shots for piece in chop(shot, signals, config.max_seconds)]
 
 
-def cut_source(task: CutTask, worker_context: WorkerContext) -> SourceShots:
-    """Decodes a source once and returns all its clips with their scores."""
-    store = worker_context.store
-    uri = Reference.parse(task.video).uri
-    local = store.local_path(uri)
-    path = local or store.fetch(uri, worker_context.scratch / task.source_id)
-    try:
-        signals = read_signals(path)
-    except DamagedVideoError as error:
-        return SourceShots([], str(error))
-    finally:
-        if local is None:
-            path.unlink(missing_ok=True)
-    rows = []
-    for shot in find_shots(signals, task.cuts):
-        for piece in chop(shot, signals, task.max_seconds):
-            rows.append(_row(piece, signals, task))
-    return SourceShots(rows)
+def measure_shots(signals: SourceSignals, pieces: Sequence[Shot]) -> dict[str, list[int]]:
+    """`SHOT_COLUMNS` of all pieces: span in steps of the time base, number of frames, picture without black borders."""
+    rows = [
+        (
+            signals.pts_at(shot.start),
+            signals.pts_at(shot.end),
+            shot.end - shot.start,
+            *crop(_details(signals, shot), signals.width, signals.height),
+        )
+        for shot in pieces
+    ]
+    return {name: [row[place] for row in rows] for place, name in enumerate(SHOT_COLUMNS)}
+
+
+def shot_signals(signals: SourceSignals, shot: Shot) -> ShotSignals:
+    """The part of the signals that belongs to a piece: what filters score."""
+    details = _details(signals, shot)
+    _, _, width, height = crop(details, signals.width, signals.height)
+    bars_area = 1 - width * height / (signals.width * signals.height)
+    if details and all(detail.dark_rows.all() for detail in details):
+        bars_area = 1.0
+    seconds = (signals.pts_at(shot.end) - signals.pts_at(shot.start)) * signals.time_base
+    return ShotSignals(
+        change=signals.change[shot.start + 1 : shot.end],
+        change_over_two=signals.change_over_two[shot.start + 2 : shot.end],
+        thumbs=signals.thumbs[shot.start : shot.end],
+        details=details,
+        fps=float((shot.end - shot.start) / seconds),
+        bars_area=bars_area,
+    )
 
 
 def chop(shot: Shot, signals: SourceSignals, max_seconds: float) -> Iterator[Shot]:
@@ -78,51 +84,6 @@ def chop(shot: Shot, signals: SourceSignals, max_seconds: float) -> Iterator[Sho
         end = shot.end if signals.pts_at(shot.end) <= limit else max(start + 1, min(later, shot.end))
         yield Shot(start, end)
         start = end
-
-
-def _row(shot: Shot, signals: SourceSignals, task: CutTask) -> dict[str, Any]:
-    """One row of clips.parquet, without decision."""
-    start_pts, end_pts = signals.pts_at(shot.start), signals.pts_at(shot.end)
-    start, end = start_pts * signals.time_base, end_pts * signals.time_base
-    span = {"start": _rational(start), "end": _rational(end)}
-    details = [signals.details[n] for n in range(shot.start, shot.end) if n in signals.details]
-    x, y, width, height = crop(details, signals.width, signals.height)
-    bars_area = 1 - width * height / (signals.width * signals.height)
-    if details and all(detail.dark_rows.all() for detail in details):
-        bars_area = 1.0
-    frames = shot.end - shot.start
-    fps = float(frames / (end - start))
-    part = ShotSignals(
-        change=signals.change[shot.start + 1 : shot.end],
-        change_over_two=signals.change_over_two[shot.start + 2 : shot.end],
-        thumbs=signals.thumbs[shot.start : shot.end],
-        details=details,
-        fps=fps,
-        bars_area=bars_area,
-    )
-    scores: dict[str, float] = {}
-    for filter_ in FilterSettings().table().values():
-        scores |= filter_.score(part)
-    return {
-        "clip_id": digest_json([task.source_id, span["start"], span["end"], OPERATORS_VERSION]),
-        "source_id": task.source_id,
-        "video": task.video,
-        **span,
-        "seconds": float(end - start),
-        "start_pts": start_pts,
-        "end_pts": end_pts,
-        "time_base": _rational(signals.time_base),
-        "frames": frames,
-        "fps": fps,
-        "width": signals.width,
-        "height": signals.height,
-        "crop_x": x,
-        "crop_y": y,
-        "crop_width": width,
-        "crop_height": height,
-        **scores,
-        "perceptual_hash": perceptual_hash(part.thumbs),
-    }
 
 
 def crop(details: list[Detail], width: int, height: int) -> tuple[int, int, int, int]:
@@ -147,9 +108,9 @@ def crop(details: list[Detail], width: int, height: int) -> tuple[int, int, int,
     return x, y, kept_width, kept_height
 
 
+def _details(signals: SourceSignals, shot: Shot) -> list[Detail]:
+    return [signals.details[number] for number in range(shot.start, shot.end) if number in signals.details]
+
+
 def _even_up(pixels: float) -> int:
     return 2 * int(np.ceil(pixels / 2))
-
-
-def _rational(value: Fraction) -> str:
-    return f"{value.numerator}/{value.denominator}"

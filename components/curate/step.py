@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoetrope.components.curate.clips_table import clips_table
 from zoetrope.components.curate.config import CurateConfig
-from zoetrope.components.curate.filters import FilterSettings
+from zoetrope.components.curate.measuring import measure
 from zoetrope.components.curate.page import curate_page
-from zoetrope.components.curate.shots import CutTask, cut_source
 from zoetrope.components.curate.thresholds import apply_thresholds, funnel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality import run_gate
+from zoetrope.infra.references import Reference
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import get_json, get_table, put_json, put_table
-from zoetrope.infra.workers import map_units
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,10 +23,10 @@ SUITE = Path(__file__).with_name("suite.json")
 
 
 def curate(config: CurateConfig, sources: str, context: StepContext) -> StepResult:
-    """Cuts every usable source into shots, scores them in one decode pass and applies the thresholds.
+    """Measures every usable source, unless that was done before, and applies the thresholds to what was measured.
 
     Args:
-        config: shot detector and thresholds.
+        config: shot detector, settings of the scores, thresholds.
         sources: reference of a product `zoetrope.sources.v1`.
         context: store, scratch folder, progress.
 
@@ -36,22 +36,29 @@ def curate(config: CurateConfig, sources: str, context: StepContext) -> StepResu
     Raises:
         ZoetropeError: no source can be decoded, or no clip is kept.
     """
-    manifest = get_json(context.store, sources)
-    table = get_table(context.store, manifest["table"])
+    clips, damaged = measured_clips(config, sources, context)
+    return _result(apply_thresholds(clips, config.filters), config, damaged, sources, context)
+
+
+def measured_clips(
+    config: CurateConfig, sources: str, context: StepContext
+) -> tuple[pyarrow.Table, list[dict[str, str]]]:
+    """`clips.parquet` without decisions, and the sources that cannot be decoded to their end as {name, reason}.
+
+    Raises:
+        ZoetropeError: none of the sources can be decoded.
+    """
+    table = get_table(context.store, get_json(context.store, sources)["table"])
     usable = [row for row in table.to_pylist() if row["status"] == "usable"]
-    tasks = [CutTask(row["source_id"], row["video"], config.max_seconds, config.cuts) for row in usable]
-    rows: list[dict[str, Any]] = []
-    damaged: list[dict[str, str]] = []
-    outcomes = map_units(cut_source, tasks, context, config.workers, "sources cut")
-    for source, outcome in zip(usable, outcomes, strict=True):
-        rows += outcome.rows
-        if outcome.problem:
-            damaged.append({"name": source["name"], "reason": outcome.problem})
-    if not rows:
+    measured = measure(config, [row["video"] for row in usable], context)
+    problems = measured.problems()
+    reasons = [problems.get(Reference.parse(row["video"]).digest, "") for row in usable]
+    whole = [row for row, reason in zip(usable, reasons, strict=True) if not reason]
+    damaged = [{"name": row["name"], "reason": reason} for row, reason in zip(usable, reasons, strict=True) if reason]
+    if not whole:
         names = "; ".join(f"{item['name']}: {item['reason']}" for item in damaged[:10])
         raise ZoetropeError("curate: none of the sources can be decoded", names or "the sources product is empty")
-    clips = apply_thresholds(clips_table(sorted(rows, key=lambda row: row["clip_id"])), config.filters)
-    return _result(clips, config, damaged, sources, context)
+    return clips_table(whole, measured, config.filters), damaged
 
 
 def _result(
@@ -90,47 +97,19 @@ def _result(
             "seconds_kept": story["kept"]["seconds"],
             **metrics,
         },
-        parameters={
-            f"{name}.{key}": value
-            for name, settings in config.filters.table().items()
-            for key, value in settings.model_dump().items()
-        },
+        parameters=_parameters(config.filters.model_dump()),
         artifacts={"clips": reference},
         gates=[gate.as_dict()],
         page=curate_page(story, gate.docs, damaged),
     )
 
 
-def clips_table(rows: list[dict[str, Any]]) -> pyarrow.Table:
-    """`clips.parquet` without decisions, in the order of the rows."""
-    import pyarrow
-
-    text, integer, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
-    scores = [column for filter_ in FilterSettings().table().values() for column in filter_.columns]
-    schema = pyarrow.schema(
-        {
-            "clip_id": text,
-            "source_id": text,
-            "video": text,
-            "start": text,
-            "end": text,
-            "seconds": real,
-            "start_pts": integer,
-            "end_pts": integer,
-            "time_base": text,
-            "frames": integer,
-            "fps": real,
-            "width": integer,
-            "height": integer,
-            "crop_x": integer,
-            "crop_y": integer,
-            "crop_width": integer,
-            "crop_height": integer,
-            **dict.fromkeys(scores, real),
-            "perceptual_hash": text,
-        }
-    )
-    return pyarrow.Table.from_pylist(rows, schema)
+def _parameters(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `motion.minimum` -> value."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= _parameters(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def gate_frame(clips: pyarrow.Table) -> Any:

@@ -70,7 +70,7 @@ def funnel(table: pyarrow.Table, config: FilterSettings) -> dict[str, object]:
             {
                 "name": name,
                 "enabled": filter_.enabled,
-                "settings": filter_.model_dump(exclude={"enabled"}),
+                "settings": filter_.model_dump(exclude={"enabled", "measure"}),
                 "in": _amount(clips, entering),
                 "out": _amount(clips, entering & ~first),
                 "says_no": _amount(clips, says_no),

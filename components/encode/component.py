@@ -19,7 +19,7 @@ def encode(
     """Encodes clips and captions into the shards of a dataset version.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         captions: reference to what `caption` made.
         autoencoder: reference to what `autoencoder` made.
         page: the result as HTML.

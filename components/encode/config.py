@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from zoetrope.infra.config import StrictModel
+from zoetrope.infra.config import StrictModel, neutral
 from zoetrope.model.conditions import ReferenceLength, reference_frames
 from zoetrope.model.text import TextMode
 
@@ -87,7 +87,7 @@ class EncodeConfig(StrictModel):
     shard_megabytes: int = Field(default=512, gt=0, le=512)
     batch_size: int = Field(default=4, gt=0)
     clips_per_unit: int = Field(default=1024, gt=0)
-    workers: int = Field(default=2, gt=0, le=1000)
+    workers: int = neutral(2, gt=0, le=1000)
     threads: int = Field(default=1, gt=0)
 
     @field_validator("buckets")

@@ -14,7 +14,7 @@ def evaluate(job: str, videos: str, page: dsl.Output[dsl.HTML], metrics: dsl.Out
     """Scores generated videos and the held-out loss.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         videos: reference to what `generate` made.
         page: the result as HTML.
         metrics: its numbers.

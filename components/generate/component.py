@@ -14,7 +14,7 @@ def generate(job: str, checkpoint: str, page: dsl.Output[dsl.HTML], metrics: dsl
     """Generates videos for held-out prompts.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         checkpoint: reference to a checkpoint.
         page: the result as HTML.
         metrics: its numbers.

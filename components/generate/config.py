@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from zoetrope.infra.config import StrictModel
+from zoetrope.infra.config import StrictModel, neutral
 from zoetrope.model.sampling import SamplerConfig
 
 
@@ -41,6 +41,6 @@ class GenerateConfig(StrictModel):
         batch_size=16,
         batched_forwards=True,  # a small model on a CPU is faster so
     )
-    workers: int = Field(default=2, ge=1, le=64)
+    workers: int = neutral(2, ge=1, le=64)
     threads: int = Field(default=1, ge=1)
     contact_sheet_rows: int = Field(default=16, ge=1)

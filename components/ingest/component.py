@@ -14,7 +14,7 @@ def ingest(job: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics
     """Reads raw video, checks every file and lists the usable ones.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         page: the result as HTML.
         metrics: its numbers.
 
@@ -22,12 +22,12 @@ def ingest(job: str, page: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics
         product: reference to the manifest of what was made.
         record: reference to the record of this execution.
     """
-    from zoetrope.components.ingest.config import IngestConfig, SourceConfig
+    from zoetrope.components.ingest.config import IngestStepConfig
     from zoetrope.components.ingest.step import ingest as work
     from zoetrope.infra.steps import execute_job
 
     def run(config, context):
-        source = SourceConfig.model_validate(config["source"])
-        return work(IngestConfig.model_validate(config["ingest"]), source, context)
+        known = IngestStepConfig.model_validate(config)
+        return work(known.ingest, known.source, context)
 
     return execute_job(job, run, {}, page, metrics)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from zoetrope.components.ingest.footage.config import FootageConfig
-from zoetrope.infra.config import StrictModel
+from zoetrope.infra.config import StrictModel, neutral
 
 
 class SourceConfig(StrictModel):
@@ -41,6 +41,11 @@ class IngestConfig(StrictModel):
     Attributes:
         workers: processes that read and check files, on a cluster pods; the result is the same for any number.
         verify: `decode` decodes every frame, `packets` reads every packet, `header` trusts the container.
+        identity: what a source is known by, and its clips with it. `bytes`: the digest of its file. `frames`: the
+            digest of its decoded frames with their exact times, so that a file whose stream was put into another
+            container keeps its clips (where that container keeps exact times: Matroska rounds to milliseconds). A
+            recipe keeps one for ever: with the other every clip has another id and may fall on the other side of the
+            held-out split.
         min_seconds: shorter videos are rejected.
         min_bits_per_pixel: bit rate / (width * height * fps) below this is rejected.
         min_fps: fewer frames a second are rejected.
@@ -49,11 +54,30 @@ class IngestConfig(StrictModel):
         rejected_profiles: H.264 profiles of low-effort encoders.
     """
 
-    workers: int = Field(2, ge=1, le=1000)
+    workers: int = neutral(2, ge=1, le=1000)
     verify: Literal["decode", "packets", "header"] = "decode"
+    identity: Literal["bytes", "frames"] = "bytes"
     min_seconds: float = Field(2.0, ge=0)
     min_bits_per_pixel: float = Field(0.02, ge=0)
     min_fps: float = Field(16.0, ge=0)
     min_aspect: float = Field(1 / 3, gt=0)
     max_aspect: float = Field(3.0, gt=0)
     rejected_profiles: tuple[str, ...] = ("Constrained Baseline",)
+
+    @model_validator(mode="after")
+    def _frames_are_decoded(self) -> Self:
+        if self.identity == "frames" and self.verify != "decode":
+            raise ValueError(f"identity: frames takes verify: decode, not {self.verify}")
+        return self
+
+
+class IngestStepConfig(StrictModel):
+    """Configuration of the step `ingest`.
+
+    Attributes:
+        ingest: the raw gates.
+        source: where video comes from.
+    """
+
+    ingest: IngestConfig
+    source: SourceConfig

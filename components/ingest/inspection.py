@@ -126,7 +126,7 @@ def _file(entry: Entry) -> SourceFile:
 
 
 def _inspect(file: SourceFile, path: Path, config: IngestConfig, store: Store) -> Inspection:
-    facts = probe_file(path, config.verify)
+    facts = probe_file(path, config.verify, config.identity)
     reason = facts.problem or raw_gate(facts, config)
     if reason:
         return Inspection(facts, reason, "")

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from zoetrope.components.ingest.frames import FrameDigest
 from zoetrope.components.ingest.listing import special_file
 
 # Only containers: libav also "opens" play lists that name other files, and text as pictures.
@@ -26,6 +27,7 @@ class ProbeResult:
     Attributes:
         problem: `code: sentence`, empty for a whole video.
         digest: SHA-256 of its bytes.
+        frames_digest: SHA-256 of its decoded frames (`FrameDigest`); empty where nobody asked for it.
         bytes: size.
         duration: seconds.
         width: pixels.
@@ -40,6 +42,7 @@ class ProbeResult:
 
     problem: str = ""
     digest: str = ""
+    frames_digest: str = ""
     bytes: int = 0
     duration: float = 0.0
     width: int = 0
@@ -52,8 +55,14 @@ class ProbeResult:
     bits_per_pixel: float = 0.0
 
 
-def probe_file(path: Path, verify: str) -> ProbeResult:
-    """Everything that ingest wants to know of one file; a bad file is a `problem`, never an error."""
+def probe_file(path: Path, verify: str, identity: str = "bytes") -> ProbeResult:
+    """Everything that ingest wants to know of one file; a bad file is a `problem`, never an error.
+
+    Args:
+        path: of the file.
+        verify: `decode`, `packets` or `header`.
+        identity: `frames` digests the frames as well, which takes `decode`.
+    """
     try:
         # Without O_NONBLOCK, opening a pipe that took the file's place in the meantime would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -65,7 +74,7 @@ def probe_file(path: Path, verify: str) -> ProbeResult:
                 return ProbeResult("empty: the file has no bytes")
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
-            facts = _open(stream, verify)
+            facts = _open(stream, verify, identity)
             return replace(facts, digest=digest, bytes=status.st_size)
     except OSError as error:
         return ProbeResult(f"unreadable: {error.strerror or error}")
@@ -76,7 +85,7 @@ def is_video(path: Path) -> bool:
     return not probe_file(path, "header").problem
 
 
-def _open(stream: BinaryIO, verify: str) -> ProbeResult:
+def _open(stream: BinaryIO, verify: str, identity: str) -> ProbeResult:
     import av
 
     try:
@@ -93,10 +102,10 @@ def _open(stream: BinaryIO, verify: str) -> ProbeResult:
         ]
         if not pictures:
             return ProbeResult("no_video_stream: a container without a video stream")
-        return _read(container, pictures[0], verify)
+        return _read(container, pictures[0], verify, identity)
 
 
-def _read(container: Any, track: Any, verify: str) -> ProbeResult:
+def _read(container: Any, track: Any, verify: str, identity: str) -> ProbeResult:
     """What is known of the video stream `track`."""
     context = track.codec_context
     expected = int(track.frames)
@@ -108,7 +117,7 @@ def _read(container: Any, track: Any, verify: str) -> ProbeResult:
     )
     if verify == "header":
         return _from_header(facts, container, track, expected)
-    found = _Timeline()
+    found = _Timeline(FrameDigest() if identity == "frames" else None)
     problem = found.read(container, track, decode=verify == "decode")
     facts = replace(facts, **found.summary(track.time_base, facts.width * facts.height))
     if problem or facts.frames < expected * (1 - MISSING_FRAMES):
@@ -118,7 +127,7 @@ def _read(container: Any, track: Any, verify: str) -> ProbeResult:
         return replace(facts, problem=f"truncated: only {seen} are there")
     if not facts.frames:
         return replace(facts, problem="no_video_stream: the video stream holds no frame")
-    return facts
+    return replace(facts, frames_digest=found.pictures.hexdigest() if found.pictures else "")
 
 
 def _from_header(facts: ProbeResult, container: Any, track: Any, expected: int) -> ProbeResult:
@@ -132,9 +141,10 @@ def _from_header(facts: ProbeResult, container: Any, track: Any, expected: int) 
 
 
 class _Timeline:
-    """Presentation times and sizes, collected packet by packet."""
+    """Presentation times and sizes, collected packet by packet; `pictures` takes what is decoded."""
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: FrameDigest | None = None) -> None:
+        self.pictures = pictures
         self.times: list[int] = []
         self.last_duration = 0
         self.bytes = 0
@@ -155,6 +165,8 @@ class _Timeline:
                     if frame.is_corrupt:
                         return "damaged: pictures that cannot be decoded"
                     self._add(frame)
+                    if self.pictures is not None:
+                        self.pictures.add(frame, Fraction(track.time_base))
         except av.FFmpegError as error:
             if decode and not isinstance(error, av.EOFError):
                 return f"damaged: decoding stops with {error.strerror!r}"

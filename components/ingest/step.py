@@ -54,10 +54,12 @@ def ingest(config: IngestConfig, source: SourceConfig, context: StepContext) -> 
     rows: list[dict[str, Any]] = []
     first: dict[str, dict[str, Any]] = {}
     for key, name, inspection in found.files:
-        row = _row(name, inspection, found.captions.get(key, []), source.licence)
-        original = first.setdefault(row["source_id"], row) if row["source_id"] else row
-        if original is not row and row["status"] == "usable":
-            row |= {"status": "rejected", "reason": f"duplicate: same bytes as {original['name']}", "video": ""}
+        row = _row(name, inspection, found.captions.get(key, []), source.licence, config.identity)
+        # A rejected file has no duplicates: the same frames may pass in another container.
+        original = first.setdefault(row["source_id"], row) if row["status"] == "usable" else row
+        if original is not row:
+            reason = f"duplicate: same {config.identity} as {original['name']}"
+            row |= {"status": "rejected", "reason": reason, "video": ""}
             row["duplicate_of"] = row["source_id"]
             original["captions"] = original["captions"] or row["captions"]
         rows.append(row)
@@ -127,10 +129,10 @@ def _refuse_without_captions(opened: OpenSource, captions: dict[str, list[Captio
             raise ZoetropeError(f"{opened.place} has videos but no captions", HOW_TO_CAPTION)
 
 
-def _row(name: str, inspection: Inspection, captions: list[Caption], licence: str) -> dict[str, Any]:
+def _row(name: str, inspection: Inspection, captions: list[Caption], licence: str, identity: str) -> dict[str, Any]:
     facts = inspection.facts
     return {
-        "source_id": facts.digest,
+        "source_id": facts.frames_digest if identity == "frames" else facts.digest,
         "name": name,
         "status": "rejected" if inspection.reason else "usable",
         "reason": inspection.reason,

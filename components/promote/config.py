@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from zoetrope.infra.config import StrictModel
+from zoetrope.infra.redact import redacted
 
 
 class PromoteConfig(StrictModel):
@@ -17,7 +18,8 @@ class PromoteConfig(StrictModel):
         tolerance: how much worse than the champion's headline score still passes, in the score's own unit.
         budget_usd: most that the run may have cost; None for no limit.
         refused_rights: values of the dataset's `rights` that are refused.
-        registry_uri: MLflow URI of the registry; empty means the run's tracking URI.
+        registry_uri: MLflow URI of the registry, without login, since a recipe is written down with every run; empty
+            means the run's tracking URI.
         requested: whether a promotion was asked for; without, the checkpoint is registered and stays candidate.
     """
 
@@ -27,3 +29,10 @@ class PromoteConfig(StrictModel):
     refused_rights: tuple[str, ...] = ("", "unknown", "none")
     registry_uri: str = ""
     requested: bool = True
+
+    @field_validator("registry_uri")
+    @classmethod
+    def _no_login(cls, given: str) -> str:
+        if redacted(given) != given:
+            raise ValueError("an address without login: name this registry by the tracking URI of the run instead")
+        return given

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoetrope.components.report.curves import Curve, draw
-from zoetrope.components.report.records import StepRecord, by_step
+from zoetrope.components.report.records import StepRecord, by_step, last_of
 from zoetrope.infra.store import Store, get_bytes, get_json, get_table
 
 TEXT_TO_VIDEO = "t2v"
+VIDEOS = "zoetrope.videos.v1"
 MAIN_METRIC = "loss"
 
 
@@ -20,7 +21,7 @@ class Training:
     """One training step: its curves, the loss first."""
 
     title: str
-    cached: bool
+    reused: bool
     key_figure: str
     curves: tuple[Curve, ...]
 
@@ -81,7 +82,7 @@ def trainings(store: Store, records: Sequence[StepRecord]) -> tuple[Training, ..
         drawn = [draw(metric, series[metric]) for metric in sorted(series, key=lambda m: (m != MAIN_METRIC, m))]
         curves = tuple(curve for curve in drawn if curve is not None)
         if curves:
-            result.append(Training(record.title, record.cached, str(record.data.get("key_figure", "")), curves))
+            result.append(Training(record.title, record.reused, str(record.data.get("key_figure", "")), curves))
     return tuple(result)
 
 
@@ -99,9 +100,9 @@ def samples(
     Returns:
         (pairs, number of trained samples that exist, number left out because the file would grow too large).
     """
-    steps = by_step(records)
-    videos = list(steps["generate"].product.get("videos", ())) if "generate" in steps else []
-    seen = _judgements(store, steps)
+    made = last_of(records, VIDEOS)
+    videos = list(made.product.get("videos", ())) if made else []
+    seen = _judgements(store, made, by_step(records).get("evaluate"))
     untrained = {_key(video): (video, row) for video, row in zip(videos, seen, strict=True) if _is_control(video)}
     trained = [(video, row) for video, row in zip(videos, seen, strict=True) if not _is_control(video)]
     chosen = [entry for entry in trained if entry[0]["condition"] == TEXT_TO_VIDEO][:pairs]
@@ -127,17 +128,16 @@ def _key(video: Mapping[str, Any]) -> tuple[str, int, str]:
     return (video["prompt"], video["seed"], video["condition"])
 
 
-def _judgements(store: Store, steps: Mapping[str, StepRecord]) -> list[dict[str, Any]]:
+def _judgements(store: Store, made: StepRecord | None, evaluated: StepRecord | None) -> list[dict[str, Any]]:
     """One row of `evaluate`'s table for each video, empty where it did not run on these videos."""
-    if "generate" not in steps:
+    if made is None:
         return []
-    count = len(steps["generate"].product.get("videos", ()))
-    if "evaluate" in steps:
-        product = steps["evaluate"].product
-        if product.get("videos") == steps["generate"].data.get("product") and product.get("table"):
+    if evaluated is not None:
+        product = evaluated.product
+        if product.get("videos") == made.data.get("product") and product.get("table"):
             rows: list[dict[str, Any]] = get_table(store, product["table"]).to_pylist()
             return rows
-    return [{} for _ in range(count)]
+    return [{} for _ in made.product.get("videos", ())]
 
 
 def _clip(store: Store, video: Mapping[str, Any], row: Mapping[str, Any]) -> Clip:

@@ -7,43 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from zoetrope.components.report.config import ReportConfig
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference
 from zoetrope.infra.store import Store, get_json
 
 SCHEMA = "zoetrope.record.v1"
-# The order in which the report tells the story; other steps follow by name.
-ORDER = (
-    "ingest",
-    "curate",
-    "caption",
-    "autoencoder",
-    "encode",
-    "stage_1",
-    "stage_2",
-    "stage_3",
-    "generate",
-    "evaluate",
-    "promote",
-)
-TITLES = {
-    "ingest": "Ingest",
-    "curate": "Curate",
-    "caption": "Caption",
-    "autoencoder": "Autoencoder",
-    "encode": "Encode",
-    "stage_1": "Stage 1",
-    "stage_2": "Stage 2",
-    "stage_3": "Stage 3",
-    "generate": "Generate",
-    "evaluate": "Evaluate",
-    "promote": "Promote",
-}
-
-
-def title_of(step: str) -> str:
-    """The name of a step for people."""
-    return TITLES.get(step, step.replace("_", " ").capitalize())
 
 
 @dataclass(frozen=True)
@@ -53,22 +22,19 @@ class StepRecord:
     Attributes:
         data: the record, `zoetrope.record.v1`.
         product: the step's manifest; empty when the record names none.
-        cached: whether the step was answered from the cache of an earlier run.
+        reused: whether an earlier run made the result and nothing was computed in this one.
+        title: name of the step for people.
     """
 
     data: Mapping[str, Any]
     product: Mapping[str, Any]
-    cached: bool
+    reused: bool
+    title: str
 
     @property
     def step(self) -> str:
         """Name of the step."""
         return str(self.data["step"])
-
-    @property
-    def title(self) -> str:
-        """Name of the step for people."""
-        return title_of(self.step)
 
     @property
     def cost(self) -> Decimal | None:
@@ -95,33 +61,38 @@ class StepRecord:
         return float(value) if isinstance(value, (int, float)) else None
 
 
-def load_records(store: Store, references: Iterable[str], run_id: str) -> list[StepRecord]:
+def load_records(store: Store, references: Iterable[str], config: ReportConfig) -> list[StepRecord]:
     """Reads the records and their products.
 
     Args:
         store: where they lie.
         references: reference strings of records, in any order.
-        run_id: the run that is reported; a record of another run counts as cached. Empty: nothing does.
+        config: names the run that is reported (a record of another run counts as reused; where it names none, nothing
+            does), and the order and titles of the steps.
 
     Returns:
-        One record for each step, in the order of the pipeline.
+        One record for each step, in that order.
 
     Raises:
         ZoetropeError: a reference names something else than a record.
     """
     found: dict[str, StepRecord] = {}
+    titles = {each.name: each.title for each in config.steps}
+    order = {name: position for position, name in enumerate(titles)}
     for reference in references:
         data = get_json(store, reference)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA or "step" not in data:
             raise ZoetropeError(f"report: {reference} is not a record of a step", "pass the steps' output `record`")
         product = get_json(store, data["product"]) if data.get("product") else {}
-        cached = bool(run_id) and data.get("run_id") != run_id
-        found[str(data["step"])] = StepRecord(data, product, cached)
-    return sorted(found.values(), key=lambda record: _position(record.step))
+        reused = bool(config.run_id) and data.get("run_id") != config.run_id
+        step = str(data["step"])
+        found[step] = StepRecord(data, product, reused, titles.get(step, step))
+    return sorted(found.values(), key=lambda record: (order.get(record.step, len(order)), record.step))
 
 
-def _position(step: str) -> tuple[int, str]:
-    return (ORDER.index(step) if step in ORDER else len(ORDER), step)
+def last_of(records: Sequence[StepRecord], schema: str) -> StepRecord | None:
+    """The last step that made a product of that schema."""
+    return next((record for record in reversed(records) if record.product.get("schema") == schema), None)
 
 
 def by_step(records: Sequence[StepRecord]) -> dict[str, StepRecord]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from zoetrope.components.report.config import ReportConfig
 from zoetrope.components.report.formatting import number
-from zoetrope.components.report.records import StepRecord, by_step
+from zoetrope.components.report.records import StepRecord, by_step, last_of
 from zoetrope.infra.links import safe_link
+from zoetrope.infra.redact import redacted
 
-LAST_TRAINING = ("stage_3", "stage_2", "stage_1")
+CHECKPOINT = "zoetrope.checkpoint.v1"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class CostRow:
     attempt: int
     cost: Decimal | None
     share: float
-    cached: bool
+    reused: bool
     run_id: str
 
 
@@ -50,7 +51,7 @@ class Cost:
     paid: Decimal
     whole: Decimal
     seconds: float
-    cached: int
+    reused: int
     sheets: tuple[str, ...]
 
 
@@ -71,7 +72,7 @@ def promotion_outcome(records: Sequence[StepRecord]) -> PromotionOutcome:
     if "promote" not in steps:
         if failed:
             reason = f"The data gate {failed[0].get('name', '')} is red, so the run stopped there."
-        elif any(step in steps for step in LAST_TRAINING):
+        elif last_of(records, CHECKPOINT) is not None:
             reason = "The run ended before a model was promoted."
         else:
             reason = "No model was trained in this run."
@@ -94,10 +95,10 @@ def cost(records: Sequence[StepRecord]) -> Cost:
     rows = tuple(_cost_row(record, dearest) for record in records)
     return Cost(
         rows=rows,
-        paid=sum((row.cost or Decimal(0) for row in rows if not row.cached), Decimal(0)),
+        paid=sum((row.cost or Decimal(0) for row in rows if not row.reused), Decimal(0)),
         whole=sum((row.cost or Decimal(0) for row in rows), Decimal(0)),
-        seconds=sum(row.seconds or 0.0 for row in rows if not row.cached),
-        cached=sum(row.cached for row in rows),
+        seconds=sum(row.seconds or 0.0 for row in rows if not row.reused),
+        reused=sum(row.reused for row in rows),
         sheets=tuple(sorted({str(r.data["price_sheet"]) for r in records if r.data.get("price_sheet")})),
     )
 
@@ -117,7 +118,7 @@ def _cost_row(record: StepRecord, dearest: Decimal) -> CostRow:
         attempt=int(record.data.get("attempt") or 1),
         cost=record.cost,
         share=float((record.cost or Decimal(0)) / dearest) if dearest else 0.0,
-        cached=record.cached,
+        reused=record.reused,
         run_id=str(record.data.get("run_id") or ""),
     )
 
@@ -126,7 +127,7 @@ def lineage(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, 
     """Where code, settings, data and model of this run came from; unknown facts are left out."""
     steps = by_step(records)
     dataset = steps["encode"].product if "encode" in steps else {}
-    trained = next((steps[step] for step in LAST_TRAINING if step in steps), None)
+    trained = last_of(records, CHECKPOINT)
     promotion = steps["promote"].product if "promote" in steps else {}
     state = {True: " (working tree changed)", False: "", None: ""}[config.dirty]
     sheets = ", ".join(sorted({str(r.data["price_sheet"]) for r in records if r.data.get("price_sheet")}))
@@ -157,7 +158,7 @@ def _model_version(promotion: Mapping[str, Any]) -> str:
 def links(config: ReportConfig, records: Sequence[StepRecord]) -> tuple[Fact, ...]:
     """How to open MLflow and the registry."""
     facts = []
-    uri = config.tracking_uri
+    uri = redacted(config.tracking_uri)
     if uri.startswith(("http://", "https://")):
         facts.append(Fact("MLflow", uri, link=safe_link(uri)))
     elif uri:

@@ -19,7 +19,7 @@ def render_report(config: ReportConfig, records: Sequence[str], store: Store) ->
         records: references to `zoetrope.record.v1` records, in any order; missing steps leave their part out.
         store: where records and products lie.
     """
-    return render(config, load_records(store, records, config.run_id), store)
+    return render(config, load_records(store, records, config), store)
 
 
 def report(config: ReportConfig, records: Sequence[str], context: StepContext) -> StepResult:

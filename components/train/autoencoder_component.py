@@ -26,7 +26,7 @@ def autoencoder(
     """Trains the video autoencoder on the clips.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         captions: reference to what `caption` made.
         page: the result as HTML.
         metrics: its numbers.

@@ -31,7 +31,7 @@ def train_stage(
     """Trains one stage of the video model.
 
     Args:
-        job: the step's configuration and code digest, made by `resolve`.
+        job: the step as it was resolved: configuration and key, made by `resolve`.
         dataset: reference to a dataset version.
         parent: reference to the checkpoint to start from; empty starts from scratch.
         page: the result as HTML.

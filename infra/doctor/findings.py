@@ -9,6 +9,7 @@ from typing import Literal
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.infra.kubernetes.raw import Api
+from zoetrope.infra.redact import redacted
 
 APPLY_HINT = "apply the manifests: `kubectl apply -k manifests/overlays/...`, see docs/how-to/cluster.md"
 Status = Literal["ok", "problem", "unknown"]
@@ -29,6 +30,10 @@ class Finding:
     status: Status
     detail: str
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("detail", "hint"):  # both name addresses as they were configured
+            object.__setattr__(self, name, redacted(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from zoetrope.infra.config import StrictModel
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.errors import (
     FORBIDDEN,
+    GONE,
     PASSING_STATUS,
     UNAUTHORIZED,
     ApiRefusedError,
@@ -83,6 +84,31 @@ class Cluster(Transport):
         """All objects that have `labels`."""
         found: Objects = self._list(WatchedObject(kind=kind, labels=dict(labels or {})))["items"]
         return found
+
+    def each(self, kind: str, labels: Mapping[str, str] | None = None, *, page: int) -> Iterator[dict[str, Any]]:
+        """All objects that have `labels`, of which no more than a page is held at once.
+
+        Where the server forgets in the middle how far it came, it begins anew: objects may come twice.
+
+        Args:
+            kind: as in `transport.PREFIXES`.
+            labels: that the objects must have; one with an empty value need only be there.
+            page: how many objects one request asks for.
+        """
+        token = ""
+        while True:
+            query = _selector(labels or {}) | {"limit": str(page)} | ({"continue": token} if token else {})
+            try:
+                answer = self._call("GET", self._path(kind), f"list {kind}", query=query)
+            except ApiRefusedError as error:
+                if error.status != GONE or not token:
+                    raise explain(error, f"list {kind}", self._path(kind), self.host, 0.0) from error
+                token = ""
+                continue
+            yield from answer["items"]
+            token = str(answer.get("metadata", {}).get("continue") or "")
+            if not token:
+                return
 
     def create(self, kind: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Creates the object and returns what the server made of it; with `dry_run` it is only checked.
@@ -277,7 +303,8 @@ def event_time(event: Mapping[str, Any]) -> str:
 
 
 def _selector(labels: Mapping[str, str]) -> dict[str, str]:
-    return {"labelSelector": ",".join(f"{key}={value}" for key, value in sorted(labels.items()))} if labels else {}
+    wanted = (f"{key}={value}" if value else key for key, value in sorted(labels.items()))
+    return {"labelSelector": ",".join(wanted)} if labels else {}
 
 
 def _changes(known: Mapping[str, dict[str, Any]], items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

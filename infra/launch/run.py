@@ -90,8 +90,7 @@ def run_app(
         force_new=not settings.retry,
         schedule_timeout=job.placement.schedule_timeout,
         max_restarts=job.placement.max_restarts,
-        on_finished=on_finished
-        or finished_job_hook(found, context.store, context.run_id, price_sheet=settings.price_sheet),
+        on_finished=on_finished or finished_job_hook(found, context.store, context.run_id),
         # A run that is deleted takes its pods with it before anybody else may have looked.
         on_scheduled=lambda: collect_run(found, context.store, context.run_id),
     )
@@ -149,7 +148,7 @@ class _JobRequest:
     def reserve(self, attempt: int) -> None:
         """Sets aside what the attempt may cost; raises ZoetropeError where the budget does not cover it."""
         from zoetrope.infra.ledger.budget import reserve
-        from zoetrope.infra.runs import RunFiles
+        from zoetrope.infra.runs import RunFiles, run_price_sheet
 
         plan = RunFiles(self.context.store, self.context.run_id).plan()
         reserve(
@@ -159,7 +158,7 @@ class _JobRequest:
             attempt,
             self.placement,
             budget_usd=plan.budget_usd if plan is not None else self.settings.budget_usd,
-            price_sheet=self.settings.price_sheet,
+            price_sheet=run_price_sheet(self.context.store, self.settings).name,
             namespace=self.settings.namespace,
             workflow=self.settings.workflow,
         )

@@ -70,8 +70,8 @@ def reserve(
     attempt: int,
     placement: Placement,
     *,
+    price_sheet: str,
     budget_usd: str = "",
-    price_sheet: str = "",
     namespace: str = "",
     workflow: str = "",
     clock: Callable[[], float] = time.time,
@@ -84,8 +84,8 @@ def reserve(
         job: name of the TrainJob.
         attempt: number of the attempt, from 1.
         placement: resources, nodes and deadline of the job.
+        price_sheet: name of the run's price sheet.
         budget_usd: the most that the run may cost; empty for no limit.
-        price_sheet: name of the sheet; empty for the newest valid one.
         namespace: of the run; with it the reaper settles what is reserved also where the run is deleted meanwhile.
         workflow: name of the run's Argo Workflow.
         clock: seconds since the epoch.
@@ -121,30 +121,23 @@ def reserve(
     return Reservation(job, attempt, usd, accepted=True)
 
 
-def settle(
-    store: Store,
-    run_id: str,
-    job: str,
-    attempt: int,
-    *,
-    price_sheet: str = "",
-    clock: Callable[[], float] = time.time,
-) -> Decimal:
+def settle(store: Store, run_id: str, job: str, attempt: int, *, clock: Callable[[], float] = time.time) -> Decimal:
     """Ends a reservation with what the job's pods cost by the ledger, so collect them first.
 
-    A second call changes nothing and answers the first one's amount; without a reservation nothing is written.
+    The price sheet is the reservation's own, whoever settles it and whatever sheets are there by then. A second call
+    changes nothing and answers the first one's amount; without a reservation there is nothing to settle.
     """
     found = _read(store, run_id)
     mine = {key: events for key, events in found.items() if _id(key) == (job, attempt)}
     for key, events in mine.items():
         if _names(key)["settled"]:
             return Decimal(events[-1].body["usd"])
-    sheet = load_price_sheet(price_sheet)
-    usd = _cost_of(collect(store, run_id), sheet, (job, attempt))
     if not mine:
-        return usd
+        return Decimal(0)
     # The accepted one where there is one; else a claim whose writer was killed before it could take it back.
     reserved = mine[min(mine, key=len)][:1]
+    sheet = load_price_sheet(reserved[0].body["price_sheet"])
+    usd = _cost_of(collect(store, run_id), sheet, (job, attempt))
     body = {"usd": str(usd), "price_sheet": sheet.name}
     events = [*reserved, Event.next_after(reserved, "settled", body, max(clock(), reserved[0].time))]
     store.put_bytes(f"{_folder(run_id)}{job}.{attempt}.settled.jsonl", write_chain(events))

@@ -52,22 +52,45 @@ def list_price_sheets(directory: Path = SHEETS) -> list[str]:
     return sorted(path.stem for path in directory.glob("*.toml"))
 
 
-def load_price_sheet(name: str = "", on: date | None = None, directory: Path = SHEETS) -> PriceSheet:
-    """The named sheet, or with an empty name the newest that is valid on `on` (default: today).
+def load_price_sheet(name: str, directory: Path = SHEETS) -> PriceSheet:
+    """The sheet of exactly this name: what a run was resolved with.
 
     Raises:
-        ZoetropeError: no such sheet, none valid yet, or the file is not a price sheet.
+        ZoetropeError: no such sheet, or the file is not a price sheet.
     """
     names = list_price_sheets(directory)
-    if name:
-        if name not in names:
-            raise ZoetropeError(f"no price sheet {name!r} in {directory}", f"choose one of: {', '.join(names)}")
-        return _read(directory / f"{name}.toml")
+    if name not in names:
+        raise ZoetropeError(f"no price sheet {name!r} in {directory}", f"choose one of: {', '.join(names)}")
+    return _read(directory / f"{name}.toml")
+
+
+def choose_price_sheet(wanted: str, on: date | None = None, directory: Path = SHEETS) -> PriceSheet:
+    """The sheet that a new run is billed by; its name is written down with the run and never chosen again.
+
+    Args:
+        wanted: name of a sheet, or of a provider, of whose sheets the newest is taken that is valid on `on`.
+        on: a day; today when None.
+        directory: where the sheets lie.
+
+    Raises:
+        ZoetropeError: no such sheet or provider, none of its sheets is valid yet, or a file is not a price sheet.
+    """
+    names = list_price_sheets(directory)
+    if wanted in names:
+        return load_price_sheet(wanted, directory)
+    sheets = [load_price_sheet(each, directory) for each in names]
+    offered = [sheet for sheet in sheets if sheet.provider == wanted]
+    if not offered:
+        providers = sorted({sheet.provider for sheet in sheets})
+        raise ZoetropeError(
+            f"prices: there is no sheet and no provider called {wanted!r} in {directory}",
+            f"providers: {', '.join(providers)}; sheets: {', '.join(names)}",
+        )
     day = on or date.today()
-    valid = [sheet for sheet in (_read(directory / f"{each}.toml") for each in names) if sheet.valid_from <= day]
+    valid = [sheet for sheet in offered if sheet.valid_from <= day]
     if not valid:
         raise ZoetropeError(
-            f"no price sheet in {directory} is valid on {day}", "name one, or check this machine's date"
+            f"prices: no sheet of {wanted} in {directory} is valid on {day}", "name one, or check this machine's date"
         )
     return max(valid, key=lambda sheet: (sheet.valid_from, sheet.name))
 

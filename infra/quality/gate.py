@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-import tempfile
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.quality.examples import example_rows
+from zoetrope.infra.quality.pages import render_page
 
 if TYPE_CHECKING:
     import pandas
 
     from zoetrope.infra.store import Store
-
-# Data Docs carry the time of the run in names and text; a fixed one makes equal data give equal pages.
-_RUN_TIME = "2000-01-01T00:00:00+00:00"
-# Pictures of tutorials, which no page of ours shows.
-_NOT_NEEDED = frozenset({".gif"})
-_TRACKING_PICTURE = re.compile(r"https://great-expectations-web-assets[^\"']*")
-_LOAD_TIME = re.compile(r"\b(?!20000101)\d{8}T\d{6}\.\d+Z")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -74,22 +66,24 @@ class GateResult:
 
 
 def run_gate(name: str, frame: pandas.DataFrame, suite: Path, docs_prefix: str, store: Store) -> GateResult:
-    """Checks a table against a suite of expectations and keeps the Data Docs.
+    """Checks a table against a suite of expectations and keeps a page about it (its Data Docs).
+
+    The page says when it was checked; nothing else of the result depends on the time.
 
     Args:
         name: of the gate; letters, digits, `_` and `-`.
         frame: the whole table; a column that identifies a row should stand first (it is shown in examples).
         suite: JSON file {name, expectations: [{type, kwargs}]}.
-        docs_prefix: the Data Docs go to `docs/<docs_prefix>/`; use the digest of what is checked.
-        store: where the Data Docs go.
+        docs_prefix: the page goes to `docs/<docs_prefix>/index.html`; use the digest of what is checked.
+        store: where the page goes.
 
     Raises:
         ZoetropeError: the suite file has the wrong form.
     """
-    expectations = _read_suite(suite)
-    with tempfile.TemporaryDirectory(prefix="data-docs-") as folder:
-        result = _validate(name, frame, expectations, Path(folder))
-        docs = _publish(Path(folder), docs_prefix, store)
+    validation = _validate(name, frame, _read_suite(suite))
+    page = render_page(name, validation, datetime.now(UTC))
+    docs = store.put_bytes(f"docs/{docs_prefix}/index.html", page.encode())
+    result = validation.to_json_dict()
     failures = [_failure(outcome, frame) for outcome in result["results"] if not outcome["success"]]
     statistics = result["statistics"]
     return GateResult(
@@ -119,8 +113,8 @@ def _read_suite(suite: Path) -> list[dict[str, Any]]:
     return expectations
 
 
-def _validate(name: str, frame: pandas.DataFrame, expectations: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """Runs the checkpoint in a context that lives in memory; renders the site into `folder`."""
+def _validate(name: str, frame: pandas.DataFrame, expectations: list[dict[str, Any]]) -> Any:
+    """Runs the checkpoint in a context that lives in memory."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -128,15 +122,9 @@ def _validate(name: str, frame: pandas.DataFrame, expectations: list[dict[str, A
         ProgressBarsConfig,
     )
 
-    site = {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
     config = DataContextConfig(
         analytics_enabled=False,
-        data_docs_sites={"docs": site},
+        data_docs_sites={},
         progress_bars=ProgressBarsConfig(globally=False),
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
     )
@@ -146,37 +134,10 @@ def _validate(name: str, frame: pandas.DataFrame, expectations: list[dict[str, A
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
     checkpoint = context.checkpoints.add(
-        gx.Checkpoint(
-            name=name,
-            validation_definitions=[definition],
-            result_format={"result_format": "SUMMARY"},
-            actions=[gx.checkpoint.UpdateDataDocsAction(name="docs")],
-        )
+        gx.Checkpoint(name=name, validation_definitions=[definition], result_format={"result_format": "SUMMARY"})
     )
-    run = gx.RunIdentifier(run_name="gate", run_time=_RUN_TIME)
-    outcome = checkpoint.run(batch_parameters={"dataframe": frame}, run_id=run)
-    result: dict[str, Any] = next(iter(outcome.run_results.values())).to_json_dict()
-    return result
-
-
-def _publish(folder: Path, prefix: str, store: Store) -> str:
-    """Copies the site into the store; returns the URI of its first page."""
-    for path in sorted(folder.rglob("*")):
-        key = f"docs/{prefix}/{path.relative_to(folder).as_posix()}"
-        if path.suffix == ".html":
-            depth = len(path.relative_to(folder).parts) - 1
-            store.put_bytes(key, _settled(path.read_text(encoding="utf-8"), "../" * depth).encode())
-        elif path.is_file() and path.suffix not in _NOT_NEEDED:
-            store.put_file(key, path)
-    return store.uri(f"docs/{prefix}/index.html")
-
-
-def _settled(page: str, root: str) -> str:
-    """A page without what differs from run to run, and without the picture that reports each reader to its maker."""
-    page = _TRACKING_PICTURE.sub(f"{root}static/images/logo-long.png", page)
-    page = _LOAD_TIME.sub("", page)
-    numbers: dict[str, str] = {}
-    return _UUID.sub(lambda match: numbers.setdefault(match[0], f"id-{len(numbers)}"), page)
+    outcome = checkpoint.run(batch_parameters={"dataframe": frame})
+    return next(iter(outcome.run_results.values()))
 
 
 def _failure(outcome: dict[str, Any], frame: pandas.DataFrame) -> dict[str, Any]:

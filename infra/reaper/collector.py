@@ -136,7 +136,7 @@ def collect_pods(
 
 
 def finished_job_hook(
-    cluster: Cluster, store: Store, run_id: str, *, price_sheet: str = "", clock: Clock = time.time
+    cluster: Cluster, store: Store, run_id: str, *, clock: Clock = time.time
 ) -> Callable[[Json, Sequence[Json]], None]:
     """The launcher's hook `on_finished(job, pods)`: notes what a job held and settles its reservation.
 
@@ -148,13 +148,13 @@ def finished_job_hook(
         collect_pods(cluster, store, run_id, pods, job, clock)
         if is_terminal(job):
             meta = job["metadata"]
-            settle(store, run_id, meta["name"], attempt_of(job), price_sheet=price_sheet, clock=clock)
+            settle(store, run_id, meta["name"], attempt_of(job), clock=clock)
 
     return on_finished
 
 
 def settle_run(
-    store: Store, run_id: str, jobs: Iterable[Json], *, ended: bool, price_sheet: str = "", clock: Clock = time.time
+    store: Store, run_id: str, jobs: Iterable[Json], *, ended: bool, clock: Clock = time.time
 ) -> dict[str, Decimal]:
     """Settles the reservations of a run's jobs that no longer hold anything; collect first.
 
@@ -165,7 +165,6 @@ def settle_run(
         run_id: the pipeline run.
         jobs: the TrainJobs of the run that the cluster knows.
         ended: whether the run has ended, so that a job which is not there will not come any more.
-        price_sheet: name of the sheet; empty for the newest valid one.
         clock: seconds since the epoch.
 
     Returns:
@@ -180,7 +179,7 @@ def settle_run(
         job = known.get(each.job)
         over = ended if job is None else attempt_of(job) > each.attempt or is_terminal(job)
         if over:
-            usd = settle(store, run_id, each.job, each.attempt, price_sheet=price_sheet, clock=clock)
+            usd = settle(store, run_id, each.job, each.attempt, clock=clock)
             settled[f"{each.job}.{each.attempt}"] = usd
     return settled
 
@@ -198,7 +197,7 @@ def collect_this_run(settings: Settings, cluster: Cluster | None = None) -> Coll
     note_open_run(store, cluster.namespace, settings.run_id, settings.workflow)
     collected = collect_run(cluster, store, settings.run_id)
     jobs = cluster.list("trainjobs", {**OURS, RUN: settings.run_id})
-    settle_run(store, settings.run_id, jobs, ended=True, price_sheet=settings.price_sheet)
+    settle_run(store, settings.run_id, jobs, ended=True)
     return collected
 
 

@@ -1,8 +1,8 @@
 """Stops TrainJobs that their run has left behind, and brings the ledgers of ended runs to their end.
 
 A job of ours is left behind when its run is over: the Argo Workflow is gone, has succeeded, failed or broken down, or
-was asked to terminate (`activeDeadlineSeconds: 0`). Whether its launcher lives says nothing: while the Workflow runs,
-the launcher's next attempt adopts the job. Jobs without our labels, or without a run, are not looked at.
+was asked to terminate (`end_reason`). Whether its launcher lives says nothing: while the Workflow runs, the launcher's
+next attempt adopts the job. Jobs without our labels, or without a run, are not looked at.
 
 Jobs that have completed or failed hold nothing. They stay for as long as the Workflow is there, so that a retry of
 the run finds what came of them; the owner reference takes them away with it.
@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.jobs import RUN, WORKFLOW, is_stop_pending, is_terminal, pods_of
+from zoetrope.infra.kubernetes.workflows import RUN_OF_WORKFLOW, end_reason, outline
 from zoetrope.infra.ledger.events import run_folder
 from zoetrope.infra.ledger.open_runs import forget_open_run, list_open_runs, note_open_run
 from zoetrope.infra.reaper.collector import OURS, Clock, Json, Nodes, collect_pods, collect_run, settle_run
-from zoetrope.infra.reaper.pod_facts import RUN_OF_POD
 from zoetrope.infra.store import Store
 
 if TYPE_CHECKING:
     from zoetrope.infra.kubernetes.api import Cluster
 
 Result = TypeVar("Result")
-ENDED_PHASES = ("Succeeded", "Failed", "Error")
 RECENT_SECONDS = 3600.0
 """An ended Workflow that nobody noted is looked at for so long; KFP deletes it after the same time."""
 FOLLOW_PODS_SECONDS = 40.0
 """How long the pods of deleted jobs are followed, so that their end is seen: a little more than the time that
 Kubernetes gives a pod by default. Of one that takes longer, the moment it was asked to end is known."""
+WORKFLOWS_AT_ONCE = 20
 POLL_SECONDS = 0.3
 """A deleted pod shows how it ended for less than a second before it is gone."""
 
@@ -76,7 +76,6 @@ def reap(
     store: Store,
     *,
     dry_run: bool = False,
-    price_sheet: str = "",
     clock: Clock = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ReapResult:
@@ -89,26 +88,13 @@ def reap(
         cluster: the namespace.
         store: where the ledger lies.
         dry_run: only says which jobs would be deleted; nothing is written.
-        price_sheet: name of the sheet that reservations are settled by.
         clock: seconds since the epoch.
         sleep: waits between two looks at ending pods.
 
     Raises:
         ZoetropeError: the cluster cannot be asked for jobs. Faults of one job or run are in the result.
     """
-    return _Pass(cluster, store, dry_run, price_sheet, clock, sleep).run()
-
-
-def end_reason(workflow: Json | None) -> str:
-    """Why a run is over, as text; empty while it is not."""
-    if workflow is None:
-        return "its run is gone"
-    phase = workflow.get("status", {}).get("phase", "")
-    if phase in ENDED_PHASES:
-        return f"its run has ended ({phase})"
-    if workflow.get("spec", {}).get("activeDeadlineSeconds") == 0:
-        return "its run was asked to terminate"
-    return ""
+    return _Pass(cluster, store, dry_run, clock, sleep).run()
 
 
 class _Pass:
@@ -117,12 +103,11 @@ class _Pass:
         cluster: Cluster,
         store: Store,
         dry_run: bool,
-        price_sheet: str,
         clock: Clock,
         sleep: Callable[[float], None],
     ) -> None:
         self.cluster, self.store, self.dry_run = cluster, store, dry_run
-        self.price_sheet, self.clock, self.sleep = price_sheet, clock, sleep
+        self.clock, self.sleep = clock, sleep
         self.nodes = Nodes(cluster)
         self.done = ReapResult()
 
@@ -177,10 +162,12 @@ class _Pass:
     def _ledgers(self) -> None:
         """Continues the ledgers of all runs that are not closed yet, and closes those that can be."""
         noted = list_open_runs(self.store, self.cluster.namespace)
-        workflows = {flow["metadata"]["name"]: flow for flow in self.cluster.list("workflows", {})}
+        # Page by page and in outline: whole, a few dozen of them would fill the memory of the reaper's pod.
+        pages = self.cluster.each("workflows", {RUN_OF_WORKFLOW: ""}, page=WORKFLOWS_AT_ONCE)
+        workflows = {flow["metadata"]["name"]: outline(flow) for flow in pages}
         runs = dict(noted)
         for name, each in workflows.items():
-            run = each["metadata"].get("labels", {}).get(RUN_OF_POD, "")
+            run = each["metadata"]["labels"].get(RUN_OF_WORKFLOW, "")
             if run and run not in runs and self._is_recent(each) and self._is_ours(run):
                 runs[run] = name
         for run, name in sorted(runs.items()):
@@ -193,7 +180,7 @@ class _Pass:
         jobs = self.cluster.list("trainjobs", {**OURS, RUN: run})
         if not running:  # what is terminating holds nothing any more
             jobs = [job for job in jobs if not _is_terminating(job)]
-        settled = settle_run(self.store, run, jobs, ended=over, price_sheet=self.price_sheet, clock=self.clock)
+        settled = settle_run(self.store, run, jobs, ended=over, clock=self.clock)
         for name, usd in settled.items():
             self.done.actions.append(Action("settled", name, run, f"{usd:.6f} USD"))
         if not over and not noted:
@@ -221,7 +208,7 @@ class _Pass:
 
     @staticmethod
     def _by_run(workflows: dict[str, Json], run: str) -> Json | None:
-        found = (flow for flow in workflows.values() if flow["metadata"].get("labels", {}).get(RUN_OF_POD) == run)
+        found = (flow for flow in workflows.values() if flow["metadata"]["labels"].get(RUN_OF_WORKFLOW) == run)
         return next(found, None)
 
     def _try(self, name: str, run: str, work: Callable[..., Result], *arguments: Any) -> Result | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from zoetrope.infra.references import canonical_json
 from zoetrope.infra.runs.plan import RunPlan
+from zoetrope.infra.runs.record import RunRecord, read_run_record
 from zoetrope.infra.runs.verdicts import Verdicts
 from zoetrope.infra.store import Store
 
@@ -50,14 +51,15 @@ class RunFiles:
             found[uri.rpartition("/")[2].removesuffix(".json")] = json.loads(self.store.read(uri))
         return found
 
-    def write_record(self, record: dict[str, Any]) -> str:
+    def write_record(self, record: RunRecord) -> str:
         """Writes the run record and returns its URI."""
-        return self._put(f"runs/{self.run_id}/record.json", record)
+        return self._put(f"runs/{self.run_id}/record.json", record.as_json())
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> RunRecord | None:
         """The run record, None while the run has not ended."""
-        found: dict[str, Any] | None = self._get(f"runs/{self.run_id}/record.json")
-        return found
+        key = f"runs/{self.run_id}/record.json"
+        found = self._get(key)
+        return None if found is None else read_run_record(found, key)
 
     # Metrics on their way
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ZoetropeError, placed
 from zoetrope.infra.references import canonical_json
 from zoetrope.infra.store import Store
 
@@ -33,6 +33,15 @@ class Verdicts:
             return None
         found = json.loads(self.store.read(uri))
         return ZoetropeError(str(found["headline"]), str(found["hint"]))
+
+    def all(self) -> dict[str, ZoetropeError]:
+        """Step -> its standing verdict, of all steps that have one."""
+        found = {}
+        for uri in self.store.list(f"verdicts/{self.run_id}/"):
+            step = uri.rpartition("/")[2].removesuffix(".json")
+            said = json.loads(self.store.read(uri))
+            found[step] = ZoetropeError(str(said["headline"]), str(said["hint"]))
+        return found
 
     def clear(self, step: str) -> None:
         """Forgets the verdict of one step."""
@@ -65,7 +74,7 @@ class Verdicts:
         if not retry:
             self.clear(step)
             return
-        print(f"zoetrope: {step}: {known}", file=sys.stderr)  # noqa: T201
+        print(f"zoetrope: {placed(step, str(known))}", file=sys.stderr)  # noqa: T201
         raise SystemExit(known.exit_code)
 
     def note_failure(self, step: str, error: BaseException) -> None:
@@ -75,7 +84,7 @@ class Verdicts:
                 self.write(step, error)
         elif isinstance(error, Exception) and not isinstance(error, OSError):
             # A fault of ours: the same input gives the same fault.
-            headline = f"{step}: {type(error).__name__}: {error}"
+            headline = f"{type(error).__name__}: {error}"
             hint = "this is a fault of zoetrope; the first attempt's log says where"
             self.write(step, ZoetropeError(headline[:500], hint))
 

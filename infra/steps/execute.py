@@ -15,15 +15,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoetrope.infra.context import StepContext, StepResult
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ZoetropeError, placed
+from zoetrope.infra.keys import KeyParts, find_result, store_result
 from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
 from zoetrope.infra.ledger.chain import Outcome
-from zoetrope.infra.prices import cost, load_price_sheet
+from zoetrope.infra.prices import PriceSheet, cost
 from zoetrope.infra.references import digest_json
 from zoetrope.infra.resources import Resources
+from zoetrope.infra.runs import run_price_sheet
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.steps.publish import LAUNCHER_RESOURCES, ClusterRun
+from zoetrope.infra.steps.reuse import reuse
 from zoetrope.infra.steps.run_record import finish_after_retry
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store import Store, open_store, put_json
@@ -45,18 +48,19 @@ def execute(
     *,
     config: str,
     inputs: Mapping[str, str] | None = None,
-    code: str = "",
+    parts: KeyParts | None = None,
     outputs: Outputs | None = None,
     placement: Placement | None = None,
 ) -> tuple[str, str]:
-    """Runs `work` as one attempt of `step` and returns (product reference, record reference).
+    """Runs `work` as one attempt of `step`, or takes its known result; returns (product, record) references.
 
     Args:
         step: name of the step in the run, e.g. `stage_1`.
         work: the typed step function with everything but its context bound.
         config: the step's resolved configuration as JSON; part of the record.
         inputs: name -> reference string of what the step reads; part of the record.
-        code: digest of the code that runs.
+        parts: the step key; a result that is known for it is used, and a new one is remembered. None for a step that
+            always runs.
         outputs: artifacts of KFP; None outside KFP.
         placement: where the step's job runs on a cluster.
 
@@ -74,8 +78,16 @@ def execute(
         raise ZoetropeError(
             "ZOETROPE_RUN_DIRECTORY is not set", "start the step with `zoetrope run` or `zoetrope step`"
         )
+    fresh = settings.fresh or (cluster is not None and cluster.fresh)
+    if parts is not None and not fresh and (known := find_result(store, step, parts.digest())):
+        references = reuse(known, settings, store, directory, outputs)
+        if cluster is not None:
+            finish_after_retry(settings, cluster.run_files, step)
+        return references
     attempt = next_attempt(store, settings.run_id, step)
-    key = digest_json({"step": step, "config": config, "inputs": dict(inputs or {}), "code": code})
+    key = parts.digest() if parts else digest_json({"step": step, "config": config, "inputs": dict(inputs or {})})
+    if fresh:  # nor is what earlier runs left half-way taken up
+        key = digest_json([key, settings.run_id])
     context = StepContext(
         step=step,
         store=store,
@@ -86,6 +98,7 @@ def execute(
         resume=directory.parent.parent / "resume" / f"{step}-{key[:16]}",
         placement=placement,
         key=key,
+        fresh=fresh,
     )
     # The pods of a job are collected by themselves; the one that launches it holds next to nothing.
     resources = LAUNCHER_RESOURCES if placement is not None else Resources(**settings.resources.get(step, {}))
@@ -93,7 +106,8 @@ def execute(
     started = time.time()
     try:
         with _scratch(context), _terminate_as_exit():
-            chain.allocate(resources, pod=settings.pod)
+            sheet = run_price_sheet(store, settings)
+            chain.allocate(resources, sheet.name, pod=settings.pod)
             context.event("started", attempt=attempt)
             with UsageMonitor(chain.usage) as monitor:
                 result = work(context)
@@ -101,9 +115,11 @@ def execute(
             chain.outcome("succeeded")
     except BaseException as error:  # noqa: BLE001 - re-raised, or ended with its exit code, by _fail
         _fail(context, chain, error, cluster)
-    record = _record(settings, store, context, result, monitor, started)
-    record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "code": code}
+    record = _record(settings, store, context, result, monitor, sheet, started)
+    record |= {"config": json.loads(config), "inputs": dict(inputs or {}), "key": parts.digest() if parts else ""}
     reference = put_json(store, record)
+    if parts is not None:
+        store_result(store, parts, settings.run_id, str(reference), result)
     links = cluster.finished(context, record, str(reference)) if cluster is not None else {}
     if cluster is not None:
         finish_after_retry(settings, cluster.run_files, step)
@@ -124,9 +140,9 @@ def _record(
     context: StepContext,
     result: StepResult,
     monitor: UsageMonitor,
+    sheet: PriceSheet,
     started: float,
 ) -> dict[str, Any]:
-    sheet = load_price_sheet(settings.price_sheet)
     entries = [entry for entry in collect(store, settings.run_id) if entry.step == context.step]
     finished = time.time()
     return {
@@ -191,7 +207,7 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
         # A pod that is asked to end has less than half a second: no call gets through, the next attempt goes on.
         raise error
     try:
-        chain.outcome(kind, str(error)[:500])
+        chain.outcome(kind, (error.headline if isinstance(error, ZoetropeError) else str(error))[:500])
         if cluster is not None:
             cluster.failed(context, error)
         context.event("failed", **fields)
@@ -199,6 +215,6 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
     except (OSError, ZoetropeError) as second:  # a full disk may refuse these as well; the first error counts
         print(f"zoetrope: the failure could not be recorded: {second}", file=sys.stderr)  # noqa: T201
     if isinstance(error, ZoetropeError):
-        print(f"zoetrope: {context.step}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"zoetrope: {placed(context.step, str(error))}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None
     raise error

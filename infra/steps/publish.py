@@ -13,6 +13,7 @@ from typing import Any
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import LedgerChain, next_attempt
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.resources import Resources
 from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
@@ -37,6 +38,12 @@ class ClusterRun:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.run_files = RunFiles(store, settings.run_id)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether this run computes everything anew."""
+        plan = self.run_files.plan()
+        return plan is not None and plan.fresh
 
     def failed(self, context: StepContext, error: BaseException) -> None:
         """Keeps the verdict of a failure that a repetition would not fix, and what was measured until then."""
@@ -104,7 +111,8 @@ def tracking_environment(context: StepContext) -> dict[str, str]:
 
 def run_link(settings: Settings) -> str:
     """Where a person sees the pipeline run; empty where the address of Kubeflow's UI is not known."""
-    return f"{settings.kubeflow_url.rstrip('/')}/#/runs/details/{settings.run_id}" if settings.kubeflow_url else ""
+    root = redacted(settings.kubeflow_url).rstrip("/")
+    return f"{root}/#/runs/details/{settings.run_id}" if root else ""
 
 
 def publish(settings: Settings, what: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +135,9 @@ def publish(settings: Settings, what: str, fields: dict[str, Any]) -> dict[str, 
         )
     except subprocess.TimeoutExpired:
         log.warning(
-            "MLflow at %s did not take everything within %.0f s; sent later", settings.tracking_uri, PUBLISH_SECONDS
+            "MLflow at %s did not take everything within %.0f s; sent later",
+            redacted(settings.tracking_uri),
+            PUBLISH_SECONDS,
         )
         return {}
     if done.returncode:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from zoetrope.infra.store.base import Store
 
 
+SMALL = 1 << 20
+"""Bytes up to which content that is there already is compared, so that a damaged manifest is written anew."""
+
+
 def content_key(digest: str, suffix: str) -> str:
     """Where content with this SHA-256 lies, e.g. `objects/ab/abcd....json`."""
     return f"objects/{digest[:2]}/{digest}{suffix}"
@@ -25,18 +29,20 @@ def put_content(store: Store, data: bytes, suffix: str) -> Reference:
     """Stores bytes under their digest; `suffix` (`.json`, `.mp4`) is for people."""
     digest = digest_bytes(data)
     key = content_key(digest, suffix)
-    if not store.exists(store.uri(key)):
+    uri = store.uri(key)
+    if not store.exists(uri) or store.size(uri) != len(data) or (len(data) < SMALL and store.read(uri) != data):
         store.put_bytes(key, data)
-    return Reference(store.uri(key), digest)
+    return Reference(uri, digest)
 
 
 def put_file_content(store: Store, path: Path, suffix: str | None = None) -> Reference:
     """Stores a local file under its digest."""
     digest = digest_file(path)
     key = content_key(digest, path.suffix if suffix is None else suffix)
-    if not store.exists(store.uri(key)):
+    uri = store.uri(key)
+    if not store.exists(uri) or store.size(uri) != path.stat().st_size:
         store.put_file(key, path)
-    return Reference(store.uri(key), digest)
+    return Reference(uri, digest)
 
 
 def put_json(store: Store, value: Any) -> Reference:

@@ -12,12 +12,16 @@ from urllib.parse import quote, unquote, urlsplit
 
 from zoetrope.infra.errors import ZoetropeError
 
+PARTS = ".parts"
+"""Folder of a store in which files are written until they are whole: what a killed process leaves lies there."""
+
 
 class LocalStore:
-    """Objects are files; a put writes beside the target, syncs and renames."""
+    """Objects are files; a put writes into the folder `.parts`, syncs and renames."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
+        self._parts = self.directory / PARTS
         self.root = "file://" + quote(str(self.directory))
 
     def uri(self, key: str) -> str:
@@ -26,12 +30,12 @@ class LocalStore:
 
     def put_bytes(self, key: str, data: bytes) -> str:
         """Writes `data` atomically."""
-        write_whole(self._path_of_key(key), data)
+        write_whole(self._path_of_key(key), data, self._parts)
         return self.uri(key)
 
     def put_file(self, key: str, path: Path) -> str:
         """Copies a file atomically."""
-        publish(self._path_of_key(key), lambda part: _copy_and_sync(path, part), path.stat().st_size)
+        publish(self._path_of_key(key), lambda part: _copy_and_sync(path, part), path.stat().st_size, self._parts)
         return self.uri(key)
 
     def read(self, uri: str, start: int = 0, length: int | None = None) -> bytes:
@@ -93,21 +97,24 @@ class LocalStore:
         return path
 
 
-def publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
-    """Makes `target` appear whole or not at all: `fill` writes a file beside it, which is then renamed.
+def publish(target: Path, fill: Callable[[Path], None], size: int, parts: Path | None = None) -> None:
+    """Makes `target` appear whole or not at all: `fill` writes another file, which is then renamed.
 
     Args:
         target: where the file shall be; folders are made.
         fill: writes and syncs the file at the path that it is given.
         size: bytes that will be written, for the message when the disk is full.
+        parts: folder for the other file, on the same disk; None writes it beside the target.
 
     Raises:
         ZoetropeError: the disk is full; nothing is left behind.
     """
     part: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f"{target.name[:100]}.part-", dir=target.parent)
+        folder = parts or target.parent
+        for each in {target.parent, folder}:
+            each.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f"{target.name[:100]}.part-", dir=folder)
         os.close(descriptor)
         part = Path(name)
         fill(part)
@@ -122,9 +129,9 @@ def publish(target: Path, fill: Callable[[Path], None], size: int) -> None:
         raise
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, parts: Path | None = None) -> None:
     """Writes a local file so that readers see all of it or nothing, also where the disk is full."""
-    publish(path, lambda part: _write_and_sync(part, data), len(data))
+    publish(path, lambda part: _write_and_sync(part, data), len(data), parts)
 
 
 RUN_BYTES = 500_000_000

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.tracking.client import error_code, is_passing
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _send_or_halve(items: list[Any], call: Callable[[list[Any]], None]) -> None:
         if is_passing(error) or error_code(error) == "RESOURCE_DOES_NOT_EXIST":
             raise
         if len(items) == 1:
-            log.warning("MLflow refuses %s: %s", items[0].key, str(error).splitlines()[0])
+            log.warning("MLflow refuses %s: %s", items[0].key, redacted(str(error).splitlines()[0]))
             return
         middle = len(items) // 2
         _send_or_halve(items[:middle], call)

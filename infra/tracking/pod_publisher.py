@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import run_link
@@ -63,16 +64,16 @@ class PodPublisher:
         return opened
 
     def finish(self, status: RunStatus) -> dict[str, str]:
-        """Logs what is missing, cached steps included, and closes the run."""
+        """Logs what is missing, reused steps included, and closes the run."""
         parent = self.run()
-        steps = self.run_files.steps()
+        steps, plan = self.run_files.steps(), self.run_files.plan()
         metrics: dict[str, float] = {}
         for step, entry in steps.items():
             if not entry["mlflow_run"]:
                 run = self.tracker.step_run(parent, step)
                 self._log(run, step, entry["record"])
                 self.run_files.note_step(step, entry["record"], entry["product"], run)
-            if step in ("encode", "evaluate", "promote"):
+            if plan is not None and step in plan.headline:
                 metrics |= get_json(self.store, entry["record"])["metrics"]
         self._send_kept(parent)
         self.tracker.finish(parent, status, metrics)
@@ -99,7 +100,7 @@ class PodPublisher:
         self.store.delete(uri)
 
     def _url(self, run: str) -> str:
-        base = self.settings.tracking_url or self.settings.tracking_uri
+        base = redacted(self.settings.tracking_url or self.settings.tracking_uri)
         return f"{base.rstrip('/')}/#/experiments/{self.tracker.experiment_id}/runs/{run}"
 
 

@@ -16,7 +16,7 @@ from zoetrope.infra.tracking.tracker import Tracker
 def log_step(
     tracker: Tracker, mlflow_run: str, step: str, record: Mapping[str, Any], reference: str, run_id: str, store: Store
 ) -> None:
-    """Everything that a finished (or cached) step leaves in its nested run.
+    """Everything that a finished (or reused) step leaves in its nested run.
 
     Args:
         tracker: where to.
@@ -27,12 +27,12 @@ def log_step(
         run_id: the pipeline run that logs; a record of another run was answered from the cache and cost nothing now.
         store: for the artifacts.
     """
-    cached = record["run_id"] != run_id
+    reused = record["run_id"] != run_id
     tags = {
         "zoetrope.step": step,
         "zoetrope.product": record["product"],
         "zoetrope.record": reference,
-        "zoetrope.cached_from": record["run_id"] if cached else "",
+        "zoetrope.reused_from": record["run_id"] if reused else "",
         "zoetrope.key_figure": record["key_figure"],
     }
     tracker.set_tags(mlflow_run, tags)
@@ -42,8 +42,8 @@ def log_step(
         if not artifact.partition("@")[0].endswith(".safetensors"):  # weights stay where they are: no copies
             _log_object(tracker, mlflow_run, name, artifact, store)
     metrics = dict(record["metrics"])
-    metrics |= {"seconds": 0.0 if cached else record["seconds"]}
-    metrics |= {"cost_usd": 0.0 if cached else float(record["cost_usd"])}
+    metrics |= {"seconds": 0.0 if reused else record["seconds"]}
+    metrics |= {"cost_usd": 0.0 if reused else float(record["cost_usd"])}
     metrics |= {"peak_memory_bytes": float(record["usage"]["peak_memory_bytes"])}
     tracker.finish(mlflow_run, "FINISHED", metrics)
 

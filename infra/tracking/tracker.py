@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.tracking.client import ATTEMPTS, answered, database_file, experiment_of, open_client
 from zoetrope.infra.tracking.outbox import OutboxBatch, mark_sent, parameters_of, safe_name, send, unsent
@@ -139,7 +140,7 @@ class Tracker:
             self._silent = True
             return sent
         if self._silent and sent:
-            log.info("MLflow at %s answers again", self.uri)
+            log.info("MLflow at %s answers again", redacted(self.uri))
             self._silent = False
         return sent
 
@@ -181,8 +182,8 @@ class Tracker:
     def link(self, mlflow_run_id: str) -> str:
         """Where a person sees the run: a URL, or for a database the command that serves it."""
         if database_file(self.uri) is not None:
-            return f"mlflow ui --backend-store-uri {self.uri}  (run {mlflow_run_id})"
-        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{mlflow_run_id}"
+            return f"mlflow ui --backend-store-uri {redacted(self.uri)}  (run {mlflow_run_id})"
+        return f"{redacted(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{mlflow_run_id}"
 
     def _resume(self, mlflow_run_id: str, tags: Mapping[str, str]) -> None:
         self._answered(lambda: self.client.update_run(mlflow_run_id, status="RUNNING"))

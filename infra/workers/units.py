@@ -71,6 +71,7 @@ def map_units(
     what: str = "units",
     *,
     inline: bool = False,
+    key: str | None = None,
 ) -> Iterator[Result]:
     """Yields `function(unit, worker_context)` for every unit, in order; the same for any number of workers.
 
@@ -82,6 +83,8 @@ def map_units(
         workers: processes on this machine, replicas (pods) on a cluster.
         what: names the units in progress messages, e.g. `sources`.
         inline: a unit takes a moment, so a single one is done in this process, on a cluster as well.
+        key: digest of all that the results depend on beside the units (code, libraries): where it is met again, what
+            was done before is not done again. The step's own key by default, which holds all of its configuration.
 
     Raises:
         ZoetropeError: what `function` raised, or the workers were lost (retryable).
@@ -89,7 +92,7 @@ def map_units(
     of_unit, of_result = adapters(function)
     texts = [dump(of_unit, unit) for unit in units]
     if Settings().cluster and not (inline and len(units) == 1):
-        answers = _over_replicas(function, texts, context, workers, what)
+        answers = _over_replicas(function, texts, context, workers, what, context.key if key is None else key)
     else:
         here = functools.partial(apply, function, WorkerContext(context.store.root, context.work))
         answers = _reported(map_in_processes(here, texts, workers), len(texts), context, what)
@@ -141,11 +144,16 @@ def _reported(answers: Iterator[str], count: int, context: StepContext, what: st
 
 
 def _over_replicas(
-    function: Callable[[Any, WorkerContext], Any], texts: Sequence[str], context: StepContext, workers: int, what: str
+    function: Callable[[Any, WorkerContext], Any],
+    texts: Sequence[str],
+    context: StepContext,
+    workers: int,
+    what: str,
+    given: str,
 ) -> Iterator[str]:
     """Launches the replicas for what has no result yet, and reads all results."""
     name = f"{function.__module__}:{function.__qualname__}"
-    key = digest_json({"function": name, "step": context.key, "units": list(texts)})
+    key = digest_json({"function": name, "key": given, "units": list(texts)})
     exchange = Exchange(context.store, key)
     if texts and len(exchange.done()) < len(texts):
         replicas = min(workers, len(texts))

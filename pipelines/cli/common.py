@@ -32,6 +32,10 @@ StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="folde
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="change the recipe; may be repeated")
 ]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="print what would be computed and why, and what it cost; start nothing")
+]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="compute every step anew though its result is known")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 DEFAULT_STORE = Path(".zoetrope")
 

@@ -22,7 +22,7 @@ def group() -> None:
 @app.command("report")
 def report(
     run: Annotated[str, typer.Argument(help="run id; all runs when left out")] = "",
-    prices: Annotated[str, typer.Option(help="name of a price sheet; the newest valid one when left out")] = "",
+    prices: Annotated[str, typer.Option(help="a price sheet, or a provider; each run's own sheet when left out")] = "",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,10 +34,16 @@ def report(
     Example: zoetrope cost report --prices open-sora-2-paper-2025-03
     """
     from zoetrope.infra.ledger import collect
-    from zoetrope.infra.prices import cost, load_price_sheet
+    from zoetrope.infra.prices import choose_price_sheet, cost
+    from zoetrope.infra.runs import sheets_of
 
-    sheet = load_price_sheet(prices)
-    entries = collect(state_store(store), run or None)
+    objects = state_store(store)
+    entries = collect(objects, run or None)
+    if prices:
+        sheets = dict.fromkeys({entry.run_id for entry in entries}, choose_price_sheet(prices))
+    else:
+        sheets = sheets_of(objects, entries, Settings().price_provider)
+    names = sorted({sheet.name for sheet in sheets.values()})
     on_cluster = as_json or any(entry.pod for entry in entries)
     rows = []
     for entry in entries:
@@ -50,13 +56,15 @@ def report(
             "memory_gb": entry.resources.memory_gb,
             "gpus": entry.resources.gpus,
             "seconds": f"{entry.seconds:.1f}",
-            "USD": f"{cost(entry, sheet):.6f}",
+            "USD": f"{cost(entry, sheets[entry.run_id]):.6f}",
         }
+        if as_json or len(names) > 1:
+            row["price_sheet"] = sheets[entry.run_id].name
         if on_cluster:
             row |= {"queued": f"{entry.queued_seconds:.0f}", "source": entry.source, "role": entry.role}
             row |= {"pod": entry.pod, "node_type": entry.node_type}
         rows.append(row)
-    show(rows, as_json, title=f"price sheet {sheet.name}", right=("seconds", "USD", "queued"))
+    show(rows, as_json, title=f"price sheet {', '.join(names)}", right=("seconds", "USD", "queued"))
 
 
 @app.command("collect")

@@ -21,12 +21,14 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
+from zoetrope.pipelines.cli.rethreshold import rethreshold
 
 if TYPE_CHECKING:
     from zoetrope.infra.datasets import DatasetVersion
     from zoetrope.infra.store import Store
 
 app = typer.Typer(help="Raw video and dataset versions.", no_args_is_help=True)
+app.command("rethreshold")(rethreshold)
 
 
 @app.command("samples")

@@ -61,11 +61,11 @@ def _check_context(
     settings: KubeflowSettings, recipe: str, overrides: list[str], service_account: str, images: Path
 ) -> CheckContext:
     from zoetrope.infra.doctor import CheckContext
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.kubeflow.demands import demands
     from zoetrope.pipelines.kubeflow.kubernetes import api
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
-    wanted = demands(load_recipe(recipe, overrides)) if recipe else []
+    wanted = demands(Resolved.read(recipe, overrides)) if recipe else []
     return CheckContext(
         namespace=settings.namespace,
         api=api(settings.namespace),

@@ -29,9 +29,8 @@ def reap(
     from zoetrope.infra.kubernetes.api import Cluster
     from zoetrope.infra.reaper.reaper import reap as one_pass
 
-    settings = Settings()
-    cluster = Cluster.connect(namespace or settings.namespace)
-    done = one_pass(cluster, state_store(store), dry_run=dry_run, price_sheet=settings.price_sheet)
+    cluster = Cluster.connect(namespace or Settings().namespace)
+    done = one_pass(cluster, state_store(store), dry_run=dry_run)
     if as_json:
         show([asdict(action) for action in [*done.actions, *done.failures]], as_json)
     for action in [] if as_json else done.actions:

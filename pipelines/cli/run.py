@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs import RunRecord
 from zoetrope.pipelines.cli.common import (
     DEFAULT_STORE,
+    ExplainOption,
+    FreshOption,
     JsonOption,
     SetOption,
     StoreOption,
@@ -22,7 +25,7 @@ from zoetrope.pipelines.cli.common import (
     state_paths,
     state_store,
 )
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
 
 
 class Target(StrEnum):
@@ -49,26 +52,28 @@ def run(
     ] = "",
     pipeline: Annotated[str, typer.Option(help=f"one of {', '.join(PIPELINES)}")] = "full",
     overrides: SetOption = None,
+    explain: ExplainOption = False,
+    fresh: FreshOption = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on this machine: raw video to promoted model.
 
-    Finished steps are answered from a cache, so the same command continues after an interruption.
+    A step whose result is known takes it, so the same command continues after an interruption.
 
     Example: zoetrope run nano --set stages.stage_3.steps=200
     """
-    from zoetrope.pipelines.definition.resolve import require_user_files
+    from zoetrope.pipelines.definition.resolved import Resolved
+    from zoetrope.pipelines.definition.user_files import user_files
     from zoetrope.pipelines.local.supervisor import run as supervise
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     changes = list(overrides or [])
     if input_folder is not None:
         changes.append(f"source={json.dumps(_source(input_folder, licence, rights))}")
     elif licence or rights:
         raise ZoetropeError("--licence and --rights describe --input DIR", "add --input DIR")
-    resolved = load_recipe(recipe, changes)
-    require_user_files(resolved)
+    resolved = Resolved.read(recipe, changes).recipe
+    user_files(resolved)  # what is not there is said now
     arguments = {"recipe": _absolute(recipe), "overrides": "\n".join(changes)}
     if dataset:
         if input_folder is not None or pipeline not in ("full", "train"):
@@ -82,9 +87,15 @@ def run(
         raise ZoetropeError("the pipeline train starts from a dataset version", "add --dataset TAG")
     elif pipeline == "evaluate":
         raise ZoetropeError("the pipeline evaluate runs after a training", "use --pipeline full or --dataset TAG")
-    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors)
+    if explain:
+        from zoetrope.pipelines.cli.explain import print_explanation
+
+        given = {makers("dataset")[-1]: arguments["dataset"]} if dataset else {}
+        print_explanation(resolved, pipeline, given, state_store(store), fresh=fresh, as_json=as_json)
+        return
+    code, record = supervise(resolved, _absolute(recipe), pipeline, arguments, store, errors, fresh=fresh)
     if record:
-        print_summary(record, state_paths(store).run(record["run_id"]), as_json)
+        print_summary(record, state_paths(store).run(record.run_id), as_json)
     raise typer.Exit(code)
 
 
@@ -103,36 +114,29 @@ def _source(folder: Path, licence: str, rights: str) -> dict[str, str]:
     }
 
 
-def print_summary(record: dict[str, Any], directory: Path, as_json: bool) -> None:
-    """The table of a finished run and where its report lies."""
+def print_summary(record: RunRecord, directory: Path, as_json: bool) -> None:
+    """The table of a run that has ended, and where its report lies."""
     if as_json:
-        typer.echo(json.dumps(record, indent=1))
+        typer.echo(json.dumps(record.as_json(), indent=1))
         return
-    rows = []
-    for step, state in record["steps"].items():
-        cached = state["status"] == "cached"
-        rows.append(
-            {
-                "step": step,
-                "seconds": "cached" if cached else f"{state['seconds']:.1f}",
-                "USD": "0" if cached else f"{float(state['cost_usd']):.6f}",
-                "key figure": state["key_figure"],
-            }
-        )
-    order = PIPELINES[record["pipeline"]]
-    rows.sort(key=lambda row: order.index(row["step"]) if row["step"] in order else -1)
-    show(rows, False, title=f"run {record['run_id']}", right=("seconds", "USD"))
-    dataset = record["dataset"]
-    if dataset:
-        output.print(f"dataset   {dataset['tag']}  digest {dataset['digest']}", highlight=False)
-    output.print(f"cost      {float(record['cost_usd']):.6f} USD", highlight=False)
-    output.print(f"memory    {record['peak_memory_bytes'] / 1e9:.2f} GB at most, all processes", highlight=False)
-    output.print(
-        f"MLflow    mlflow ui --backend-store-uri {record['mlflow']['tracking_uri']}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    output.print(f"report    {directory / 'report.html'}", highlight=False, soft_wrap=True)
+    rows = [
+        {
+            "step": step,
+            "seconds": f"{each.seconds:.1f}" if each.status == "succeeded" else each.status,
+            "USD": f"{each.cost_usd:.6f}" if each.cost_usd else "0",
+            "key figure": each.key_figure or each.message.partition("\n")[0],
+        }
+        for step, each in record.steps.items()
+    ]
+    show(rows, False, title=f"run {record.run_id}", right=("seconds", "USD"))
+    lines = [f"dataset   {record.dataset.tag}  digest {record.dataset.digest}"] if record.dataset else []
+    lines.append(f"cost      {record.cost_usd:.6f} USD")
+    if record.peak_memory_bytes:
+        lines.append(f"memory    {record.peak_memory_bytes / 1e9:.2f} GB at most, all processes")
+    lines.append(f"MLflow    mlflow ui --backend-store-uri {record.mlflow.tracking_uri}")
+    lines += [f"report    {directory / 'report.html'}"] if (directory / "report.html").is_file() else []
+    for line in lines:
+        output.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def compile_pipelines(
@@ -161,28 +165,26 @@ def compile_pipelines(
         compile_pipeline,
         for_cluster,
     )
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.local.plan import code_commit
     from zoetrope.pipelines.recipe.files import recipe_names
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
-    names = recipe or recipe_names()
     changes = list(overrides or [])
-    for name in names:
-        load_recipe(name, changes)
+    resolved = [Resolved.read(name, changes) for name in recipe or recipe_names()]
     compile_one: Compile = compile_pipeline
     folder = out or COMPILED
     if target is Target.cluster:
         from zoetrope.infra.images.lock import read_images
 
         known = code_commit() if commit is None else commit
-        compile_one, folder = for_cluster(read_images(images), changes, known), out or Path("compiled")
+        compile_one, folder = for_cluster(read_images(images), known), out or Path("compiled")
     elif changes:
         raise ZoetropeError("--set belongs to --target cluster", "a local run takes it itself: zoetrope run --set ...")
     if check:
-        check_all(names, folder, compile_one)
+        check_all(resolved, folder, compile_one)
         output.print("the compiled pipelines are up to date")
         return
-    for path in compile_all(names, folder, compile_one):
+    for path in compile_all(resolved, folder, compile_one):
         output.print(str(path), soft_wrap=True, highlight=False)
 
 

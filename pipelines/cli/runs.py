@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from zoetrope.pipelines.cli.cluster_options import (
 )
 from zoetrope.pipelines.cli.common import DEFAULT_STORE, JsonOption, StoreOption, errors, output, show, state_paths
 from zoetrope.pipelines.cli.run import print_summary
+from zoetrope.pipelines.local.run_files import local_runs, read_local_record
 
 if TYPE_CHECKING:
     from zoetrope.infra.store import Store
@@ -49,14 +50,6 @@ def _required(host: str, namespace: str, token_file: Path | None) -> Kubeflow:
     return connect(kubeflow_settings(host, namespace, token_file))  # says so where no cluster is named
 
 
-def _read(directory: Path) -> dict[str, Any]:
-    record: dict[str, Any] = {}
-    for name in ("plan.json", "record.json"):
-        if (directory / name).exists():
-            record |= json.loads((directory / name).read_text(encoding="utf-8"))
-    return record
-
-
 @app.command("list")
 def list_runs(
     store: StoreOption = DEFAULT_STORE,
@@ -76,16 +69,16 @@ def list_runs(
     if kubeflow is not None:
         _list_cluster(kubeflow, limit, everything, as_json)
         return
-    folders = sorted(state_paths(store).runs.glob("*/plan.json"), key=lambda path: path.stat().st_mtime)
     rows = []
-    for record in (_read(path.parent) for path in folders):
+    for run in local_runs(state_paths(store)):
+        record = run.record
         rows.append(
             {
-                "run": record["run_id"],
-                "pipeline": record["pipeline"],
-                "status": record.get("status", "not finished"),
-                "USD": f"{float(record.get('cost_usd', 0)):.6f}",
-                "dataset": (record.get("dataset") or {}).get("tag", ""),
+                "run": run.plan.run_id,
+                "pipeline": run.plan.pipeline,
+                "status": record.status if record else "not finished",
+                "USD": f"{record.cost_usd if record else 0:.6f}",
+                "dataset": record.dataset.tag if record and record.dataset else "",
             }
         )
     show(rows, as_json)
@@ -128,9 +121,10 @@ def show_run(
         _show_cluster(kubeflow, run, as_json)
         return
     directory = state_paths(store).run(run)
-    if not (directory / "record.json").is_file() or directory.parent != state_paths(store).runs:
+    record = read_local_record(directory) if directory.parent == state_paths(store).runs else None
+    if record is None:
         raise ZoetropeError(f"no record of run {run}", "`zoetrope runs list` shows what there is")
-    print_summary({"peak_memory_bytes": 0, **_read(directory)}, directory, as_json)
+    print_summary(record, directory, as_json)
 
 
 def _show_cluster(kubeflow: Kubeflow, run_id: str, as_json: bool) -> None:

@@ -11,13 +11,14 @@ import yaml
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.pipelines.cli.common import DEFAULT_STORE, SetOption, StoreOption, errors
-from zoetrope.pipelines.definition.step_table import DATA_STEPS, STEPS, TRAIN_STEPS
+from zoetrope.pipelines.definition.step_table import STEPS
+
+BY_HAND = tuple(name for name, row in STEPS.items() if not row.reads_records)
+"""Steps that make sense outside a run."""
 
 
 def step(
-    name: Annotated[
-        str, typer.Argument(help=f"one of {', '.join((*DATA_STEPS, *TRAIN_STEPS, 'generate', 'evaluate'))}")
-    ],
+    name: Annotated[str, typer.Argument(help=f"one of {', '.join(BY_HAND)}")],
     recipe: Annotated[str, typer.Option(help="name of a recipe, or a .yaml file")] = "nano",
     inputs: Annotated[
         list[str] | None,
@@ -36,8 +37,9 @@ def step(
     """
     from zoetrope.pipelines.local.one_step import run_step
 
-    if name not in STEPS or name in ("promote", "report"):
-        raise ZoetropeError(f"unknown step {name!r}", f"steps: {', '.join(STEPS)}")
+    if name not in BY_HAND:
+        problem = "is part of a run alone" if name in STEPS else "is unknown"
+        raise ZoetropeError(f"step {name!r} {problem}", f"steps: {', '.join(BY_HAND)}")
     changes = [*_parameters(params), *(overrides or [])]
     given: dict[str, str] = {}
     for text in inputs or []:

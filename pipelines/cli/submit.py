@@ -8,11 +8,13 @@ import re
 import tempfile
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.settings import Settings
+from zoetrope.infra.store import open_store
 from zoetrope.pipelines.cli.cluster_options import (
     NO_LINK,
     HostOption,
@@ -22,8 +24,11 @@ from zoetrope.pipelines.cli.cluster_options import (
     connect,
     kubeflow_settings,
 )
-from zoetrope.pipelines.cli.common import JsonOption, SetOption, errors, output, show
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.cli.common import ExplainOption, FreshOption, JsonOption, SetOption, errors, output, show
+from zoetrope.pipelines.definition.step_table import PIPELINES, makers
+
+if TYPE_CHECKING:
+    from zoetrope.pipelines.definition.resolved import Resolved
 
 _SOURCE = re.compile(r"s3://[^/\s]+(/\S*)?|samples:[0-9]+")
 
@@ -56,6 +61,8 @@ def submit(
         False
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, create nothing")] = False,
+    explain: ExplainOption = False,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe on a cluster, through Kubeflow Pipelines: the same as the compiled YAML in its UI.
@@ -64,30 +71,33 @@ def submit(
 
     Example: zoetrope submit nano --host http://localhost:8888 --wait
     """
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.kubeflow import submission as work
     from zoetrope.pipelines.kubeflow.preflight import preflight
-    from zoetrope.pipelines.recipe.recipe import load_recipe
 
     pipeline = _pipeline(pipeline, source, dataset, checkpoint)
     changes = list(overrides or [])
     if any("\n" in change for change in changes):
         raise ZoetropeError("--set: a value has several lines", "write it as one line of YAML")
-    resolved = load_recipe(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
-    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote}
+    resolved = Resolved.read(recipe, [*changes, *([f"budget_usd={_budget(budget)}"] if budget else [])])
+    if explain:
+        _explain(recipe, changes, source, pipeline, dataset, checkpoint, fresh=fresh, as_json=as_json)
+        return
+    given: dict[str, Any] = {"overrides": "\n".join(changes), "promote_when_green": promote, "fresh": fresh}
     for key, value in {"source": source, "dataset": dataset, "checkpoint": checkpoint}.items():
         given |= {key: value} if value else {}
     given |= {"budget_usd": _budget(budget)} if budget else {}
     settings = kubeflow_settings(host, namespace, token_file, ui)
     with tempfile.TemporaryDirectory() as scratch:
-        package = _compile(pipeline, recipe, changes, images, Path(scratch))
+        package = _compile(pipeline, resolved, images, Path(scratch))
         planned = work.Submission(
             package=package,
             parameters=work.arguments(package, given),
             experiment=experiment,
-            run_name=f"{resolved.name.replace('_', '-')}-{pipeline} {package.version}",
+            run_name=f"{resolved.recipe.name.replace('_', '-')}-{pipeline} {package.version}",
             service_account=service_account,
             labels={
-                "recipe": resolved.name, "pipeline": pipeline, "commit": package.commit, "submitted by": _who(),
+                "recipe": resolved.recipe.name, "pipeline": pipeline, "commit": package.commit, "submitted by": _who(),
                 "source": source, "dataset": dataset, "overrides": ", ".join(changes),
             },
         )  # fmt: skip
@@ -107,6 +117,32 @@ def submit(
         output.print(f"link  {link or NO_LINK}", highlight=False, soft_wrap=True)
     if wait:
         raise typer.Exit(_wait(kubeflow, run_id))
+
+
+def _explain(
+    recipe: str,
+    changes: list[str],
+    source: str,
+    pipeline: str,
+    dataset: str,
+    checkpoint: str,
+    *,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    from zoetrope.infra.datasets import resolve_dataset
+    from zoetrope.pipelines.cli.explain import print_explanation
+    from zoetrope.pipelines.definition.inputs import RunInputs, resolved
+
+    settings = Settings()
+    if not settings.store:
+        raise ZoetropeError(
+            "--explain asks the cluster's object store what is known", "set ZOETROPE_STORE=s3://BUCKET/PREFIX"
+        )
+    given = {makers("dataset")[-1]: resolve_dataset(dataset, settings).reference} if dataset else {}
+    given |= {makers("checkpoint")[-1]: checkpoint} if checkpoint else {}
+    known = resolved(recipe, RunInputs("\n".join(changes), source))
+    print_explanation(known, pipeline, given, open_store(settings.store), fresh=fresh, as_json=as_json)
 
 
 def _pipeline(pipeline: str, source: str, dataset: str, checkpoint: str) -> str:
@@ -139,14 +175,14 @@ def _budget(text: str) -> str:
     return text
 
 
-def _compile(pipeline: str, recipe: str, changes: list[str], images: Path, scratch: Path) -> Any:
+def _compile(pipeline: str, resolved: Resolved, images: Path, scratch: Path) -> Any:
     from zoetrope.infra.images.lock import read_images
     from zoetrope.pipelines.definition.compile import compile_cluster
     from zoetrope.pipelines.kubeflow.submission import Package
     from zoetrope.pipelines.local.plan import code_commit
 
     path, commit = scratch / f"{pipeline}.yaml", code_commit()
-    compile_cluster(pipeline, recipe, changes, read_images(images), path, commit)
+    compile_cluster(pipeline, resolved, read_images(images), path, commit)
     return Package.read(path, commit)
 
 

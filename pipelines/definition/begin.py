@@ -6,13 +6,14 @@ import json
 import time
 from dataclasses import dataclass, field
 
+from zoetrope.infra.prices import choose_price_sheet
+from zoetrope.infra.redact import redacted
 from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps.publish import publish
 from zoetrope.infra.store import open_store
 from zoetrope.pipelines.definition.inputs import RunInputs
-from zoetrope.pipelines.definition.placements import job_images
-from zoetrope.pipelines.definition.step_table import PIPELINES
+from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 
@@ -24,21 +25,18 @@ class ClusterInputs:
         pipeline: `data`, `train`, `evaluate` or `full`.
         dataset: tag of a dataset version, `latest` or a reference; empty where the run makes one.
         images: name of an image -> reference by digest, as compiled.
+        fresh: whether everything is computed anew though results are known.
     """
 
     pipeline: str
     dataset: str = ""
     images: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False
 
     @classmethod
-    def read(cls, pipeline: str, dataset: str, images: str) -> ClusterInputs | None:
+    def read(cls, pipeline: str, dataset: str, images: str, fresh: bool = False) -> ClusterInputs | None:
         """From the parameters of the `resolve` task; None without images, that is, outside a cluster."""
-        return cls(pipeline, dataset.strip(), json.loads(images)) if images else None
-
-    def image_of(self, step: str) -> str:
-        """Image of the job that a step launches; empty for steps that launch none."""
-        name = job_images().get(step, "")
-        return self.images[name] if name else ""
+        return cls(pipeline, dataset.strip(), json.loads(images), fresh) if images else None
 
 
 def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run: ClusterInputs) -> str:
@@ -55,14 +53,16 @@ def begin_cluster_run(recipe: Recipe, inputs: RunInputs, settings: Settings, run
         run_id=settings.run_id,
         pipeline=run.pipeline,
         steps=PIPELINES[run.pipeline],
+        headline=tuple(step for step in PIPELINES[run.pipeline] if STEPS[step].headline),
         recipe=recipe.name,
         recipe_digest=recipe_digest(recipe),
-        arguments={name: value for name, value in given.items() if value},
+        arguments={name: redacted(value) for name, value in given.items() if value},
         dataset=dataset,
         budget_usd=str(recipe.budget_usd),
-        price_sheet=recipe.prices,
+        price_sheet=choose_price_sheet(recipe.prices or settings.price_provider).name,
         commit=settings.commit,
         images=run.images,
+        fresh=run.fresh,
         started=time.time(),
     )
     run_files.write_plan(plan)

@@ -15,31 +15,29 @@ from zoetrope.pipelines.definition.step_table import PIPELINES
 
 if TYPE_CHECKING:
     from zoetrope.infra.images.lock import ImagesLock
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.recipe.recipe import Recipe
 
 COMPILED = Path(__file__).parents[1] / "compiled"
 """Golden YAML: what runs on this machine, and below `cluster/` the same for a cluster with made-up digests."""
 
 
-def compile_pipeline(pipeline: str, recipe: str, path: Path) -> None:
+def compile_pipeline(pipeline: str, resolved: Resolved, path: Path) -> None:
     """Writes the KFP YAML of one pipeline and recipe to `path`."""
     from kfp import compiler
 
     from zoetrope.pipelines.definition.definitions import build
 
-    compiler.Compiler().compile(build(pipeline, recipe), package_path=str(path))
+    compiler.Compiler().compile(build(pipeline, resolved.name), package_path=str(path))
 
 
-def compile_cluster(
-    pipeline: str, recipe: str, overrides: Sequence[str], images: ImagesLock, path: Path, commit: str = ""
-) -> None:
+def compile_cluster(pipeline: str, resolved: Resolved, images: ImagesLock, path: Path, commit: str = "") -> None:
     """Writes the YAML of one pipeline and recipe for a cluster: with digests, resources, secrets by name, retries.
 
     Args:
         pipeline: name of the pipeline.
-        recipe: name of a recipe or path of a recipe file; a file is written into the YAML, resolved.
-        overrides: `path=value`; they decide resources and pods here and now. What they change in the recipe itself
-            has to be given to the run as well.
+        resolved: the recipe; a file is written into the YAML, without overrides. These decide resources and pods here
+            and now; what they change in the recipe itself has to be given to the run as well.
         images: `images.lock`.
         path: the file to write.
         commit: of the code.
@@ -49,22 +47,16 @@ def compile_cluster(
     """
     from kfp import compiler
 
-    from zoetrope.pipelines.definition.cluster_definitions import build_for_cluster
-    from zoetrope.pipelines.definition.placements import placements
+    from zoetrope.pipelines.definition.definitions import OnCluster, build
     from zoetrope.pipelines.definition.pod_spec import ClusterTasks
-    from zoetrope.pipelines.recipe.files import recipe_names
-    from zoetrope.pipelines.recipe.recipe import load_recipe
+    from zoetrope.pipelines.definition.user_files import refuse_own_paths
 
-    plain = load_recipe(recipe)
-    chosen = load_recipe(recipe, list(overrides)) if overrides else plain
-    _require_shared_source(plain)
+    _require_shared_source(resolved.plain)
+    refuse_own_paths(resolved.plain, resolved.recipe)
     needed = {name: images.image(name) for name in (CORE, TRAIN, EVALUATE)}
-    tasks = ClusterTasks(chosen, needed, placements(chosen, needed), commit)
-    named = recipe if recipe in recipe_names() else canonical_json(plain.model_dump(mode="json")).decode()
-    pinned = canonical_json(needed).decode()
-    compiler.Compiler().compile(
-        build_for_cluster(pipeline, named, plain.name, pinned, tasks.place), package_path=str(path)
-    )
+    tasks = ClusterTasks(resolved, needed, commit)
+    cluster = OnCluster(resolved.named, canonical_json(needed).decode(), tasks.place)
+    compiler.Compiler().compile(build(pipeline, resolved.plain.name, cluster), package_path=str(path))
 
 
 def _require_shared_source(recipe: Recipe) -> None:
@@ -75,34 +67,34 @@ def _require_shared_source(recipe: Recipe) -> None:
         )
 
 
-Compile = Callable[[str, str, Path], None]
-"""`compile(pipeline, recipe, path)`."""
+Compile = Callable[[str, "Resolved", Path], None]
+"""`compile(pipeline, resolved, path)`."""
 
 
-def for_cluster(images: ImagesLock, overrides: Sequence[str] = (), commit: str = "") -> Compile:
+def for_cluster(images: ImagesLock, commit: str = "") -> Compile:
     """`compile_cluster` with everything but pipeline, recipe and path."""
 
-    def compile_one(pipeline: str, recipe: str, path: Path) -> None:
-        compile_cluster(pipeline, recipe, overrides, images, path, commit)
+    def compile_one(pipeline: str, resolved: Resolved, path: Path) -> None:
+        compile_cluster(pipeline, resolved, images, path, commit)
 
     return compile_one
 
 
 def compile_all(
-    recipes: Sequence[str], directory: Path = COMPILED, compile_one: Compile = compile_pipeline
+    recipes: Sequence[Resolved], directory: Path = COMPILED, compile_one: Compile = compile_pipeline
 ) -> list[Path]:
     """Writes every pipeline of every recipe; returns the files."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for recipe in recipes:
         for pipeline in PIPELINES:
-            path = directory / f"{Path(recipe).stem}-{pipeline}.yaml"
+            path = directory / f"{Path(recipe.name).stem}-{pipeline}.yaml"
             compile_one(pipeline, recipe, path)
             written.append(path)
     return written
 
 
-def check_all(recipes: Sequence[str], directory: Path = COMPILED, compile_one: Compile = compile_pipeline) -> None:
+def check_all(recipes: Sequence[Resolved], directory: Path = COMPILED, compile_one: Compile = compile_pipeline) -> None:
     """Raises ZoetropeError with the first difference when a committed file is not what compiles now."""
     with tempfile.TemporaryDirectory() as scratch:
         files = compile_all(recipes, Path(scratch), compile_one)

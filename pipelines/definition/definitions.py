@@ -1,143 +1,124 @@
-"""The pipelines: `data`, `train`, `evaluate`, and `full`, which is their composition.
+"""The pipelines as KFP takes them, made from the step table: one body for this machine and for a cluster.
 
 Composed as plain Python functions, not as nested DAGs: each nested DAG costs a driver pod on a cluster.
 """
 
+from __future__ import annotations
+
+import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
-from zoetrope.components.caption.component import caption
-from zoetrope.components.curate.component import curate
-from zoetrope.components.encode.component import encode
-from zoetrope.components.evaluate.component import evaluate
-from zoetrope.components.generate.component import generate
-from zoetrope.components.ingest.component import ingest
-from zoetrope.components.promote.component import promote
-from zoetrope.components.report.component import report
-from zoetrope.components.train.autoencoder_component import autoencoder
-from zoetrope.components.train.train_stage_component import train_stage
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.pipelines.definition.finish_component import finish
+from zoetrope.pipelines.definition.form import cluster_inputs, docstring, local_inputs
 from zoetrope.pipelines.definition.resolve_component import resolve
-from zoetrope.pipelines.definition.step_table import PIPELINES, TRAIN_STEPS, UNCACHED
+from zoetrope.pipelines.definition.step_table import (
+    PIPELINE_ROWS,
+    PIPELINES,
+    RECORDS,
+    STEPS,
+    StepRow,
+    load,
+    starts_from,
+)
 
 Task = Any  # kfp has no type information
-Jobs = Mapping[str, Any]
-Place = Callable[[Task, str], None]
 
 
-class Steps:
-    """Adds tasks to the pipeline that is being defined and remembers their records.
+@dataclass(frozen=True)
+class OnCluster:
+    """What a pipeline for a cluster has beside its steps.
 
-    Args:
-        inputs: of the `resolve` task.
-        place: called with every task and its name; says where it runs on a cluster.
+    Attributes:
+        recipe: name of the recipe, or a whole recipe as JSON; a constant of the compiled YAML.
+        images: JSON, name of an image -> reference by digest; a constant as well.
+        place: called with every task and its name; says where its pod runs and what it is given.
     """
 
-    def __init__(self, place: Place | None = None, **inputs: Any) -> None:
-        self._place = place or (lambda task, name: None)
-        resolved = resolve(**inputs)
-        resolved.set_caching_options(False)
-        self._place(resolved, "resolve")
-        self.jobs: Jobs = resolved.outputs
-        self.records: dict[str, Any] = {}
-
-    def add(self, name: str, component: Any, **inputs: Any) -> Any:
-        """One task; returns its product."""
-        task = component(job=self.jobs[name], **inputs)
-        task.set_display_name(name)
-        task.set_caching_options(name not in UNCACHED)
-        self._place(task, name)
-        self.records[name] = task.outputs["record"]
-        return task.outputs["product"]
+    recipe: str
+    images: str
+    place: Callable[[Task, str], None]
 
 
-def add_data(steps: Steps) -> Any:
-    """Raw video to a dataset version; returns its reference."""
-    sources = steps.add("ingest", ingest)
-    clips = steps.add("curate", curate, sources=sources)
-    captions = steps.add("caption", caption, clips=clips, sources=sources)
-    trained = steps.add("autoencoder", autoencoder, captions=captions)
-    return steps.add("encode", encode, captions=captions, autoencoder=trained)
-
-
-def add_train(steps: Steps, dataset: Any) -> Any:
-    """A dataset version to a checkpoint through the three stages; returns its reference."""
-    parent: Any = ""
-    for stage in TRAIN_STEPS:
-        parent = steps.add(stage, train_stage, dataset=dataset, parent=parent)
-    return parent
-
-
-def add_evaluate(steps: Steps, checkpoint: Any) -> None:
-    """A checkpoint to videos, scores, the gate and the report."""
-    videos = steps.add("generate", generate, checkpoint=checkpoint)
-    scores = steps.add("evaluate", evaluate, videos=videos)
-    steps.add("promote", promote, checkpoint=checkpoint, scores=scores, **steps.records)
-    add_report(steps)
-
-
-def add_report(steps: Steps) -> None:
-    """The report of whatever ran before."""
-    steps.add("report", report, **steps.records)
-
-
-def build(pipeline: str, recipe: str) -> Any:
+def build(pipeline: str, recipe: str, cluster: OnCluster | None = None) -> Any:
     """The KFP pipeline object of a pipeline and a recipe.
 
     Args:
         pipeline: `data`, `train`, `evaluate` or `full`.
-        recipe: name of the recipe; the default of the pipeline's input `recipe`.
+        recipe: the name that the recipe gives itself; on this machine the default of the input `recipe`.
+        cluster: what a cluster needs beside; None for this machine.
+
+    Raises:
+        ZoetropeError: there is no such pipeline.
     """
     if pipeline not in PIPELINES:
         raise ZoetropeError(f"unknown pipeline {pipeline!r}", f"pipelines: {', '.join(PIPELINES)}")
+    inputs = local_inputs(pipeline, recipe) if cluster is None else cluster_inputs(pipeline)
+    place = cluster.place if cluster is not None else lambda task, name: None
+
+    def body(*values: Any) -> None:
+        given = {each.name: value for each, value in zip(inputs, values, strict=True)}
+        with nullcontext() if cluster is None else _exit_handler(place):
+            products = {kind: given.pop(kind) for kind in starts_from(pipeline) if kind != "dataset"}
+            constants = {} if cluster is None else _constants(cluster, pipeline)
+            resolved = _add(resolve(**constants, **given), "resolve", place, cached=False)
+            if "dataset" in given:
+                products["dataset"] = resolved.outputs["dataset_version"]
+            _add_steps(pipeline, resolved.outputs, products, place)
+
+    # KFP reads the inputs of a pipeline from the signature and the docstring of its function.
+    body.__name__ = pipeline
+    body.__signature__ = inspect.Signature([each.parameter() for each in inputs])  # type: ignore[attr-defined]
+    summary = PIPELINE_ROWS[pipeline].summary
+    body.__doc__ = docstring(summary, inputs)
     name = f"zoetrope-{recipe}-{pipeline}".replace("_", "-")
+    return dsl.pipeline(name=name, description=f"{summary}, recipe {recipe}.")(body)
 
-    @dsl.pipeline(name=name, description=f"Raw video to a dataset version, recipe {recipe}.")
-    def data(recipe: str = recipe, overrides: str = "") -> None:
-        """Raw video to a dataset version.
 
-        Args:
-            recipe: name of the recipe.
-            overrides: changes of the recipe, one `path=value` per line.
-        """
-        steps = Steps(recipe=recipe, overrides=overrides)
-        add_data(steps)
-        add_report(steps)
+def _add_steps(
+    pipeline: str, jobs: Mapping[str, Any], products: dict[str, Any], place: Callable[[Task, str], None]
+) -> None:
+    """Adds the steps of a pipeline in their order.
 
-    @dsl.pipeline(name=name, description=f"A dataset version to a promoted model, recipe {recipe}.")
-    def train(dataset: str, recipe: str = recipe, overrides: str = "") -> None:
-        """A dataset version to a promoted model.
+    Args:
+        pipeline: name of the pipeline.
+        jobs: step -> its job.
+        products: kind -> reference of what the run starts from; the products of the steps are added.
+        place: as in `OnCluster`.
+    """
+    records: dict[str, Any] = {}
+    for name in PIPELINES[pipeline]:
+        row = STEPS[name]
+        given = {parameter: _input(row, parameter, products, records) for parameter in row.inputs}
+        task = _add(load(row.component)(job=jobs[name], **given), name, place, cached=row.cached)
+        task.set_display_name(name)
+        products[row.makes] = task.outputs["product"]
+        records[name] = task.outputs["record"]
 
-        Args:
-            dataset: reference to a dataset version, URI@sha256:digest.
-            recipe: name of the recipe.
-            overrides: changes of the recipe, one `path=value` per line.
-        """
-        steps = Steps(recipe=recipe, overrides=overrides, dataset=dataset)
-        add_evaluate(steps, add_train(steps, steps.jobs["dataset_version"]))
 
-    @dsl.pipeline(name=name, description=f"A checkpoint to scores and the gate, recipe {recipe}.")
-    def evaluation(checkpoint: str, recipe: str = recipe, overrides: str = "") -> None:
-        """A checkpoint to scores and the gate.
+def _input(row: StepRow, parameter: str, products: Mapping[str, Any], records: Mapping[str, Any]) -> Any:
+    """What a parameter of a step is given: the last product of its kind, or the records of all steps before."""
+    kind = row.inputs[parameter]
+    if kind == RECORDS:
+        return dict(records)
+    return products.get(kind, "") if parameter in row.optional else products[kind]
 
-        Args:
-            checkpoint: reference to a checkpoint, URI@sha256:digest.
-            recipe: name of the recipe.
-            overrides: changes of the recipe, one `path=value` per line.
-        """
-        add_evaluate(Steps(recipe=recipe, overrides=overrides), checkpoint)
 
-    @dsl.pipeline(name=name, description=f"Raw video to a promoted model, recipe {recipe}.")
-    def full(recipe: str = recipe, overrides: str = "") -> None:
-        """Raw video to a promoted model.
+def _add(task: Task, name: str, place: Callable[[Task, str], None], *, cached: bool) -> Task:
+    task.set_caching_options(cached)
+    place(task, name)
+    return task
 
-        Args:
-            recipe: name of the recipe.
-            overrides: changes of the recipe, one `path=value` per line.
-        """
-        steps = Steps(recipe=recipe, overrides=overrides)
-        add_evaluate(steps, add_train(steps, add_data(steps)))
 
-    return {"data": data, "train": train, "evaluate": evaluation, "full": full}[pipeline]
+def _exit_handler(place: Callable[[Task, str], None]) -> Any:
+    """The exit task, which runs however the steps end."""
+    return dsl.ExitHandler(_add(finish(), "finish", place, cached=False), name="steps")
+
+
+def _constants(cluster: OnCluster, pipeline: str) -> dict[str, str]:
+    return {"recipe": cluster.recipe, "pipeline": pipeline, "images": cluster.images}

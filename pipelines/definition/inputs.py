@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.pipelines.definition.resolved import refuse_idle_gpus
 from zoetrope.pipelines.recipe.recipe import Recipe, load_recipe
 
 _BETWEEN = re.compile(r"[\r\n]+|;\s+(?=[\w.]+=)")
@@ -47,7 +48,11 @@ class RunInputs:
 
 def resolved(recipe: str, inputs: RunInputs) -> Recipe:
     """The recipe with all inputs applied."""
-    return load_recipe(recipe, inputs.lines(load_recipe(recipe)))
+    plain = load_recipe(recipe)
+    changes = inputs.lines(plain)
+    found = load_recipe(recipe, changes) if changes else plain
+    refuse_idle_gpus(found)
+    return found
 
 
 def _source_lines(source: str, recipe: Recipe) -> Sequence[str]:

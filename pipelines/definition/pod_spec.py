@@ -9,8 +9,8 @@ from typing import Any
 from kfp import kubernetes
 
 from zoetrope.infra.placement import Placement
-from zoetrope.pipelines.definition.placements import TRAINING_JOBS
-from zoetrope.pipelines.recipe.recipe import Recipe
+from zoetrope.pipelines.definition.resolved import Resolved
+from zoetrope.pipelines.definition.step_table import STEPS, Kind
 
 SETTINGS_CONFIG_MAP = "zoetrope-settings"
 STORE_SECRET = "zoetrope-store"  # noqa: S105 - a name
@@ -34,8 +34,6 @@ FIELDS = {
 }
 RUN_DIRECTORY = "/tmp/zoetrope/runs/current"  # noqa: S108 - an emptyDir of the pod
 USER = 1000
-HEAVY = ("generate", "evaluate")
-"""Steps whose own pod does the work; the others launch jobs or only read and write small things."""
 CONTROL_CPU, CONTROL_MEMORY = ("50m", "1"), ("256Mi", "2Gi")
 """Request and limit of pods that launch, merge and file."""
 
@@ -44,16 +42,17 @@ class ClusterTasks:
     """Prepares the tasks of one recipe.
 
     Args:
-        recipe: resolved.
+        resolved: the recipe and where its jobs run.
         images: name of an image -> reference by digest.
-        placements: step -> where its job runs.
         commit: of the code that is compiled; empty where it is not known.
     """
 
-    def __init__(
-        self, recipe: Recipe, images: Mapping[str, str], placements: Mapping[str, Placement], commit: str
-    ) -> None:
-        self.recipe, self.images, self.placements, self.commit = recipe, images, placements, commit
+    def __init__(self, resolved: Resolved, images: Mapping[str, str], commit: str) -> None:
+        self.recipe, self.images, self.commit = resolved.recipe, images, commit
+        self.placements = {
+            step: place.model_copy(update={"image": images[STEPS[step].image]})
+            for step, place in resolved.placements.items()
+        }
 
     def place(self, task: Any, step: str) -> None:
         """Says where the pod of a task runs and what it is given."""
@@ -78,7 +77,6 @@ class ClusterTasks:
             "ZOETROPE_RUN_DIRECTORY": RUN_DIRECTORY,
             "ZOETROPE_IMAGE": image,
             "ZOETROPE_COMMIT": self.commit,
-            "ZOETROPE_PRICE_SHEET": self.recipe.prices,
             "HOME": "/tmp",  # noqa: S108
         }
         if step in self.recipe.resources:
@@ -98,9 +96,10 @@ class ClusterTasks:
             kubernetes.use_secret_as_env(task, GIT_SECRET, {"token": "ZOETROPE_GIT_TOKEN"}, optional=True)
 
     def _resources(self, task: Any, step: str) -> None:
-        if step in TRAINING_JOBS:
+        kind: Kind = STEPS[step].kind if step in STEPS else "inline"  # `resolve` and `finish` are no steps
+        if kind == "launches":
             self._job_resources(task, self.placements[step])
-        elif step in HEAVY:
+        elif kind == "pod":
             self._own_resources(task, step)
         else:
             _limit(task, CONTROL_CPU, CONTROL_MEMORY)

@@ -18,7 +18,7 @@ from zoetrope.pipelines.kubeflow.workflow import RunSources
 
 INTERVAL_SECONDS = 3.0
 TIMEOUT_SECONDS = 900.0  # an API server that is upgraded or moved comes back within that
-_COLOURS = {"running": "cyan", "succeeded": "green", "cached": "green", "failed": "bold red", "cancelled": "yellow"}
+_COLOURS = {"running": "cyan", "succeeded": "green", "reused": "green", "failed": "bold red", "cancelled": "yellow"}
 
 
 def duration(seconds: float | None) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from zoetrope.infra.errors import EXIT_OK, EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError
+from zoetrope.infra.errors import EXIT_OK, EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError, placed
+from zoetrope.infra.runs import RunFiles
 from zoetrope.infra.store import Store
 from zoetrope.pipelines.kubeflow.views import RunView
 
@@ -23,11 +22,6 @@ class RunOutcome:
 
     exit_code: int
     lines: tuple[str, ...] = ()
-
-
-def verdict_prefix(run_id: str) -> str:
-    """Key below which the steps of a run leave their verdicts."""
-    return f"verdicts/{run_id}/"
 
 
 def run_outcome(run: RunView, store: Store | None) -> RunOutcome:
@@ -54,20 +48,15 @@ def run_outcome(run: RunView, store: Store | None) -> RunOutcome:
     return RunOutcome(EXIT_USER_ERROR if permanent else EXIT_RETRYABLE, tuple(lines))
 
 
-def _line(run_id: str, step: str, error: str, said: Mapping[str, Any] | None) -> str:
-    headline = (said or {}).get("headline") or error or "failed"
-    hint = (said or {}).get("hint") or f"`zoetrope runs logs {run_id} {step}` shows why"
-    return f"{step}: {str(headline).removeprefix(f'{step}: ')}\n  -> {hint}"
+def _line(run_id: str, step: str, error: str, said: ZoetropeError | None) -> str:
+    headline = (said.headline if said else "") or error or "failed"
+    hint = (said.hint if said else "") or f"`zoetrope runs logs {run_id} {step}` shows why"
+    return f"{placed(step, headline)}\n  -> {hint}"
 
 
-def _left(run_id: str, store: Store) -> Mapping[str, Mapping[str, Any]] | None:
+def _left(run_id: str, store: Store) -> Mapping[str, ZoetropeError] | None:
     """Step -> verdict; None where the store is out of reach from here."""
-    found: dict[str, Mapping[str, Any]] = {}
     try:
-        for uri in store.list(verdict_prefix(run_id)):
-            said = json.loads(store.read(uri))
-            if isinstance(said, dict):
-                found[uri.rpartition("/")[2].removesuffix(".json")] = said
-    except (ZoetropeError, ValueError):
+        return RunFiles(store, run_id).verdicts.all()
+    except (ZoetropeError, ValueError, KeyError):
         return None
-    return found

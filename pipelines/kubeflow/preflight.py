@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from zoetrope.infra.doctor import CHECKS, CheckContext, examine
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.infra.ledger.budget import maximum_cost, money
-from zoetrope.infra.prices import load_price_sheet
-from zoetrope.pipelines.definition.placements import placements
+from zoetrope.infra.prices import choose_price_sheet
+from zoetrope.infra.settings import Settings
+from zoetrope.pipelines.definition.resolved import Resolved
 from zoetrope.pipelines.definition.step_table import PIPELINES
 from zoetrope.pipelines.kubeflow.demands import demands
 from zoetrope.pipelines.kubeflow.kubernetes import api, has_kubeconfig
-from zoetrope.pipelines.recipe.recipe import Recipe
 
 
 def preflight(
-    settings: KubeflowSettings, recipe: Recipe, pipeline: str, images: Sequence[str], service_account: str
+    settings: KubeflowSettings, resolved: Resolved, pipeline: str, images: Sequence[str], service_account: str
 ) -> list[str]:
     """What could not be looked at from here, for a note.
 
@@ -27,14 +26,14 @@ def preflight(
     Raises:
         ZoetropeError: the first problem that would make the run fail.
     """
-    _check_budget(recipe, pipeline)
+    _check_budget(resolved, pipeline)
     there = has_kubeconfig()
     context = CheckContext(
         namespace=settings.namespace,
         api=api(settings.namespace) if there else ZoetropeError("no kubeconfig", "set KUBECONFIG"),
         kubeflow=settings,
         images={image.rpartition("/")[2].partition("@")[0]: image for image in images},
-        demands=demands(recipe, pipeline),
+        demands=demands(resolved, pipeline),
         service_account=service_account,
     )
     notes = [] if there else [f"the namespace {settings.namespace} (there is no kubeconfig)"]
@@ -48,10 +47,11 @@ def preflight(
     return notes
 
 
-def _check_budget(recipe: Recipe, pipeline: str) -> None:
+def _check_budget(resolved: Resolved, pipeline: str) -> None:
     """A job is made only where the budget covers it until its deadline, so one that can never be made is seen here."""
-    sheet = load_price_sheet(recipe.prices)
-    for step, place in placements(recipe, defaultdict(str)).items():
+    recipe = resolved.recipe
+    sheet = choose_price_sheet(recipe.prices or Settings().price_provider)
+    for step, place in resolved.placements.items():
         if step in PIPELINES[pipeline] and (usd := maximum_cost(place, sheet)) > recipe.budget_usd:
             raise ZoetropeError(
                 f"budget: {step} may cost up to {money(usd)} USD until its deadline, "

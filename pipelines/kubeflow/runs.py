@@ -14,7 +14,7 @@ from zoetrope.pipelines.kubeflow.views import ENDED, RunView, StepView, seconds_
 from zoetrope.pipelines.kubeflow.workflow import RunSources, step_views, workflow_nodes
 
 _WORDS = {"RUNTIME_STATE_UNSPECIFIED": "waiting", "": "waiting", "PENDING": "waiting", "CANCELED": "cancelled"}
-_FINAL = frozenset({"succeeded", "cached", "failed", "skipped", "cancelled"})
+_FINAL = frozenset({"succeeded", "reused", "failed", "skipped", "cancelled"})
 _PREFIX = "zoetrope-"
 
 
@@ -65,10 +65,13 @@ def get_run(kubeflow: Kubeflow, run_id: str, sources: RunSources | None = None) 
     spec = run_spec(kubeflow, run)
     places = task_places(spec)
     workflow = sources.workflow(run_id) or kubeflow.workflow(run_id) or {}
+    run_files = sources.run_files(run_id)
     if nodes := workflow_nodes(workflow):
         steps = step_views(places, nodes, str(run.state))
     else:
-        steps = _corrected(_steps(run, places), run, sources.run_files(run_id))
+        steps = _corrected(_steps(run, places), run, run_files)
+    if run.state in ENDED and run_files is not None:
+        steps = _with_reused(steps, run_files)
     return _view(run, str(spec.get("pipelineInfo", {}).get("name", "")), tuple(steps))
 
 
@@ -165,6 +168,18 @@ def _corrected(steps: list[StepView], run: Any, run_files: RunFiles | None) -> l
     ]
 
 
+def _with_reused(steps: list[StepView], run_files: RunFiles) -> list[StepView]:
+    """A step that found its result in the store has a pod that succeeded; only the run record knows better."""
+    try:
+        record = run_files.record()
+    except ZoetropeError:
+        record = None
+    reused = {step for step, each in record.steps.items() if each.status == "reused"} if record is not None else set()
+    return [
+        replace(each, state="reused") if each.state == "succeeded" and each.step in reused else each for each in steps
+    ]
+
+
 def _corrected_step(step: StepView, done: bool, run_files: RunFiles | None, run_state: str, *, old: bool) -> StepView:
     if done or run_state == "SUCCEEDED":
         return replace(step, state="succeeded", seconds=None)
@@ -181,7 +196,7 @@ def _step(place: TaskPlace, details: list[Any], children: set[str], run: Any) ->
     tries = attempts(place, children)
     state = _word(detail.state)
     if state == "succeeded" and place.retries and not tries:
-        state = "cached"
+        state = "reused"
     seconds = seconds_between(_time(detail.start_time), _time(detail.end_time))
     return StepView(place.step, state, seconds, tries, _error(detail.error))
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.redact import redacted
 from zoetrope.pipelines.kubeflow.client import Kubeflow, already_there
 
 MANAGED = {"managed-by": "zoetrope"}
@@ -91,7 +92,7 @@ class Submission:
 
     def description(self) -> str:
         """Of the run: one `name: value` line per label."""
-        return "\n".join(f"{name}: {value}" for name, value in self.labels.items() if value)
+        return "\n".join(f"{name}: {redacted(value)}" for name, value in self.labels.items() if value)
 
 
 def arguments(package: Package, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class StepView:
 
     Attributes:
         step: its name.
-        state: `waiting`, `running`, `succeeded`, `cached`, `failed`, `skipped`, `cancelled`, `not started`, or
+        state: `waiting`, `running`, `succeeded`, `reused`, `failed`, `skipped`, `cancelled`, `not started`, or
             `unknown` where nobody who can be asked knows it.
         seconds: since it started, or of its whole run; None before, and where it is not known.
         attempts: containers started; 0 for an answer from the cache.

@@ -98,7 +98,7 @@ def _view(place: TaskPlace, by_place: Mapping[str, list[Node]], run_state: str) 
     state = _STATES.get(str(task["phase"]), "running")
     if not pods:
         # KFP leaves the container out where it has an answer.
-        words = {"succeeded": "cached", "running": "waiting", "failed": _failed(run_state)}
+        words = {"succeeded": "reused", "running": "waiting", "failed": _failed(run_state)}
         return StepView(place.step, words.get(state, state), None, 0, _message(task) if state == "failed" else "")
     if state == "running" and len(pods) == 1 and pods[0]["phase"] == "Pending":
         state = "waiting"

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.runs.record import RunStatus
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store.local import disk_full
 from zoetrope.pipelines.local.follower import Follower
@@ -57,7 +58,7 @@ def main() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     follower = Follower(plan, paths, Settings())
     follower.start()
-    status = "FAILED"
+    status: RunStatus = "FAILED"
     try:
         run_pipeline(plan, paths)
         status = "FINISHED"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.processes import RunLock, end_survivors, mark_environment
 from zoetrope.pipelines.definition.resolve import resolve_jobs
-from zoetrope.pipelines.definition.step_table import STEPS
+from zoetrope.pipelines.definition.resolved import Resolved
+from zoetrope.pipelines.definition.step_table import STEPS, StepRow, load, made_by
 from zoetrope.pipelines.local.plan import StatePaths, new_run_id, run_settings
-from zoetrope.pipelines.recipe.recipe import load_recipe
 
 
 def run_step(
@@ -31,10 +30,10 @@ def run_step(
         state: the state directory.
     """
     row = STEPS[name]
-    missing = [each for each in row.inputs if each not in inputs]
-    if missing:
-        raise ZoetropeError(f"{name} needs --input {missing[0]}=FILE", f"FILE: --output of `{row.inputs[missing[0]]}`")
-    recipe = load_recipe(recipe_name, overrides)
+    for parameter, maker in made_by(name).items():
+        if parameter not in inputs:
+            raise ZoetropeError(f"{name} needs --input {parameter}=FILE", f"FILE: --output of `{maker}`")
+    recipe = Resolved.read(recipe_name, overrides).recipe
     state.mkdir(parents=True, exist_ok=True)
     paths = StatePaths(state)
     with RunLock(state, f"zoetrope step {name}"):
@@ -47,18 +46,13 @@ def run_step(
         paths.run(run_id).mkdir(parents=True)
         job = resolve_jobs(recipe, settings)[name].text()
         page = paths.run(run_id) / f"{name}.html"
-        return _call(row.component, job, inputs, page)
+        return _call(row, job, inputs, page)
 
 
-def _call(module_name: str, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
+def _call(row: StepRow, job: str, inputs: Mapping[str, str], page: Path) -> tuple[str, str]:
     """Calls the function behind the KFP component: one adapter for every way to start a step."""
-    module = importlib.import_module(module_name)
-    component = next(
-        value
-        for value in vars(module).values()
-        if hasattr(value, "python_func") and value.python_func.__module__ == module_name
-    )
-    inputs = {"job": job, **inputs}
+    component = load(row.component)
+    inputs = {"job": job, **dict.fromkeys(row.optional, ""), **inputs}
     given = inspect.signature(component.python_func).parameters
     open_ones = [each for each in given.values() if each.name not in inputs and each.default is each.empty]
     rest: dict[str, Any] = {each.name: None for each in open_ones}  # artifacts that nobody wants here

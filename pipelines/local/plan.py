@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class LocalRunPlan:
         arguments: of the KFP pipeline.
         command: what the user typed.
         started: ISO time, UTC.
+        price_sheet: name of the price sheet, chosen when the run was resolved.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class LocalRunPlan:
     arguments: dict[str, str]
     command: str
     started: str
+    price_sheet: str = ""
 
     def save(self, directory: Path) -> Path:
         """Writes `plan.json`."""
@@ -79,7 +81,9 @@ class LocalRunPlan:
     @classmethod
     def load(cls, path: Path) -> LocalRunPlan:
         """Reads `plan.json`."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        known = {each.name for each in fields(cls)}
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 def new_run_id(recipe: str) -> str:
@@ -103,8 +107,16 @@ def code_commit() -> str:
     return head.stdout.strip() + ("+dirty" if status.stdout.strip() else "")
 
 
-def run_settings(paths: StatePaths, run_id: str, resources: dict[str, dict[str, Any]], price_sheet: str) -> Settings:
-    """Settings of every process of a local run."""
+def run_settings(paths: StatePaths, run_id: str, resources: dict[str, dict[str, Any]], prices: str) -> Settings:
+    """Settings of every process of a local run; its price sheet is chosen here and never again.
+
+    Args:
+        paths: folders of the state directory.
+        run_id: the run.
+        resources: step -> what is allocated to it.
+        prices: a price sheet or a provider, as the recipe names it; empty takes the provider of the settings.
+    """
+    from zoetrope.infra.prices import choose_price_sheet
     from zoetrope.infra.store import open_store
     from zoetrope.infra.tracking import local_tracking_uri
 
@@ -116,6 +128,6 @@ def run_settings(paths: StatePaths, run_id: str, resources: dict[str, dict[str, 
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", "") or local_tracking_uri(paths.mlflow),
         dataset_registry=str(paths.datasets),
         commit=code_commit(),
-        price_sheet=price_sheet,
+        price_sheet=choose_price_sheet(prices or given.price_provider).name,
         resources=resources,
     )

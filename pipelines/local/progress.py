@@ -46,7 +46,7 @@ class Progress:
         for event in events:
             step, kind = event["step"], event["event"]
             if kind == "started":
-                self._report_cached(before=step)
+                self._report_reused(before=step)
                 self._live(f"{step} ...")
             elif kind == "progress":
                 share = event.get("fraction")
@@ -54,14 +54,17 @@ class Progress:
                 self._live(f"{step} {percent}{escape(event['message'])}")
             elif kind == "finished":
                 self._line(step, f"{event['seconds']:6.1f} s  {escape(event['key_figure'])}")
+            elif kind == "reused":
+                self._report_reused(before=step)
+                self._line(step, f"  reused    {escape(event['key_figure'])}")
             elif kind == "failed":
                 self._line(step, f"[red]{event['kind']}")
 
-    def _report_cached(self, before: str) -> None:
-        """Steps that stand before one that began, and said nothing, were answered from the cache."""
+    def _report_reused(self, before: str) -> None:
+        """Steps that stand before one that began, and said nothing, were answered from KFP's cache."""
         for step in self._order[: self._order.index(before)] if before in self._order else ():
             if step not in self._seen:
-                self._line(step, "  from the cache")
+                self._line(step, "  reused")
 
     def _line(self, step: str, text: str) -> None:
         self._seen.add(step)

@@ -11,17 +11,19 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from zoetrope.infra.errors import EXIT_OK, ZoetropeError
+from zoetrope.infra.errors import EXIT_OK, ZoetropeError, placed
 from zoetrope.infra.processes import RunLock, end_group, end_survivors, mark_environment
+from zoetrope.infra.redact import redacted
+from zoetrope.infra.runs import RunRecord
 from zoetrope.infra.steps.usage import UsageMonitor
-from zoetrope.infra.store.local import RUN_BYTES, disk_full
+from zoetrope.infra.store.local import PARTS, RUN_BYTES, disk_full
 from zoetrope.pipelines.local.events import EventReader
 from zoetrope.pipelines.local.plan import LocalRunPlan, StatePaths, new_run_id, run_settings
 from zoetrope.pipelines.local.progress import Progress
+from zoetrope.pipelines.local.run_files import read_local_record, write_local_record
 from zoetrope.pipelines.recipe.recipe import Recipe, recipe_digest
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
@@ -30,8 +32,15 @@ FULL_BYTES = 5_000_000
 
 
 def run(
-    recipe: Recipe, recipe_name: str, pipeline: str, arguments: dict[str, str], state: Path, console: Console
-) -> tuple[int, dict[str, Any]]:
+    recipe: Recipe,
+    recipe_name: str,
+    pipeline: str,
+    arguments: dict[str, str],
+    state: Path,
+    console: Console,
+    *,
+    fresh: bool = False,
+) -> tuple[int, RunRecord | None]:
     """Runs a pipeline in the state directory and waits for it.
 
     Args:
@@ -41,14 +50,15 @@ def run(
         arguments: its KFP arguments.
         state: the state directory (`--store`).
         console: where progress goes.
+        fresh: whether every step is computed anew though its result is known.
 
     Returns:
-        Exit code and the run record (empty when the run did not get that far).
+        Exit code and the run record; None when the run did not get that far.
     """
     state = state.resolve()
     paths = StatePaths(state)
     check_disk(state)
-    command = shlex.join(["zoetrope", *sys.argv[1:]])
+    command = redacted(shlex.join(["zoetrope", *sys.argv[1:]]))
     with RunLock(state, command):
         end_survivors(state, lambda line: console.print(f"[yellow]{line}"))
         remove_scratch(paths)
@@ -56,7 +66,7 @@ def run(
         run_id = new_run_id(recipe.name)
         directory = paths.run(run_id)
         resources = {name: value.model_dump(mode="json") for name, value in recipe.resources.items()}
-        settings = run_settings(paths, run_id, resources, recipe.prices)
+        settings = run_settings(paths, run_id, resources, recipe.prices).model_copy(update={"fresh": fresh})
         plan = LocalRunPlan(
             run_id=run_id,
             pipeline=pipeline,
@@ -66,6 +76,7 @@ def run(
             arguments=arguments,
             command=command,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
+            price_sheet=settings.price_sheet,
         )
         plan_path = plan.save(directory)
         environment = os.environ | settings.environment()
@@ -74,7 +85,7 @@ def run(
 
 def _drive(
     plan: Path, directory: Path, environment: dict[str, str], token: str, pipeline: str, console: Console
-) -> tuple[int, dict[str, Any]]:
+) -> tuple[int, RunRecord | None]:
     progress = Progress(console, pipeline)
     events = EventReader(directory)
     with (directory / "log.txt").open("wb") as log, UsageMonitor(lambda cpu, memory: None) as monitor:
@@ -96,14 +107,15 @@ def _drive(
             console.print("[yellow]interrupted: ending the run's processes ...")
             _end(driver, token)
             console.print("stopped; the same command continues from the last finished step")
-            return EXIT_INTERRUPTED, {}
+            return EXIT_INTERRUPTED, None
         except BaseException:
             _end(driver, token)
             raise
     end_group(token)
-    record_path = directory / "record.json"
-    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
-    record["peak_memory_bytes"] = monitor.peak_memory_bytes
+    record = read_local_record(directory)
+    if record is not None:  # the driver cannot see what its own children held together
+        record = record.model_copy(update={"peak_memory_bytes": monitor.peak_memory_bytes})
+        write_local_record(directory, record)
     if driver.returncode != EXIT_OK:
         if (directory / "report.html").exists():
             console.print(f"report of what was done: {directory / 'report.html'}", highlight=False)
@@ -130,8 +142,7 @@ def failure(directory: Path, code: int) -> ZoetropeError:
         found = json.loads(path.read_text(encoding="utf-8"))
         if "headline" in found:
             retryable = found["exit_code"] != 2
-            headline = found["headline"].removeprefix(f"{found['step']}: ")
-            return ZoetropeError(f"{found['step']}: {headline}", found["hint"], retryable=retryable)
+            return ZoetropeError(placed(found["step"], found["headline"]), found["hint"], retryable=retryable)
         headline = f"{found['step']}: {found['error']}: {found['message']}"
         return ZoetropeError(headline[:500], f"this is a fault of zoetrope; the traceback is in {log}", retryable=True)
     if code < 0:
@@ -158,6 +169,5 @@ def remove_scratch(paths: StatePaths) -> None:
         shutil.rmtree(work, ignore_errors=True)
     for workspace in paths.runs.glob("*/workspace-*"):
         shutil.rmtree(workspace, ignore_errors=True)
-    if paths.store.is_dir():
-        for part in paths.store.rglob("*.part-*"):
-            part.unlink(missing_ok=True)
+    for part in (paths.store / PARTS).glob("*"):
+        part.unlink(missing_ok=True)

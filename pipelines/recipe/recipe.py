@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, create_model, field_validator
 
 from zoetrope.components.caption.config import CaptionConfig
 from zoetrope.components.curate.config import CurateConfig
@@ -22,21 +22,25 @@ from zoetrope.infra.references import digest_json
 from zoetrope.infra.resources import Resources
 from zoetrope.model.stages import CONFIGS, autoencoder_training_names, stage_names
 from zoetrope.model.training.config import StageConfig
-from zoetrope.pipelines.definition.step_table import STEPS, TRAIN_STEPS
+from zoetrope.pipelines.definition.step_table import STEPS
 from zoetrope.pipelines.recipe.cluster import ClusterConfig
 from zoetrope.pipelines.recipe.files import Places, apply_overrides, merge, read_layers, read_yaml, validate
 
+STAGE_STEPS = tuple(name for name, row in STEPS.items() if row.section == f"stages.{name}")
+
 
 class Stages(StrictModel):
-    """The three training stages of Open-Sora 2.0: T2V, T/I2V, and T/I2V at a larger size."""
+    """The training stages, one of each name in `STAGE_STEPS`; Open-Sora 2.0 has T2V, T/I2V, and T/I2V at a larger size.
 
-    stage_1: StageConfig
-    stage_2: StageConfig
-    stage_3: StageConfig
+    `load_recipe` reads the class that `_complete` makes of it.
+    """
 
 
 class Recipe(StrictModel):
     """One complete system.
+
+    The sections of steps that other code reads by name stand here; `_complete` adds those of all other rows of the
+    step table.
 
     Attributes:
         name: names the recipe in runs, pipelines and tags.
@@ -54,7 +58,8 @@ class Recipe(StrictModel):
         evaluate: scores.
         promote: the gate.
         budget_usd: the most a run may cost, at the price sheet; checked by the gate.
-        prices: name of the price sheet; empty takes the newest valid one.
+        prices: a price sheet, or a provider whose newest valid one counts; empty takes the provider that
+            `ZOETROPE_PRICE_PROVIDER` names.
         resources: what is allocated to each step; `default` stands for all that are not named.
         cluster: how the steps run on Kubernetes; nothing there changes a result.
     """
@@ -103,6 +108,35 @@ class Recipe(StrictModel):
                 raise ValueError(f"what the autoencoder takes; buckets, {bucket.name}: {error}") from error
         return given
 
+    def settings_of(self, step: str) -> Any:
+        """The section of a step, such as `curate` or `stages.stage_1`."""
+        found: Any = self
+        for name in STEPS[step].section.split("."):
+            found = getattr(found, name)
+        return found
+
+
+def _complete() -> type[Recipe]:
+    """`Recipe` with a stage and a section for each row of the step table."""
+    stages: dict[str, Any] = dict.fromkeys(STAGE_STEPS, (StageConfig, ...))
+    sections: dict[str, Any] = {
+        row.section: _section(row.config_class())
+        for row in STEPS.values()
+        if row.section and "." not in row.section and row.section not in Recipe.model_fields
+    }
+    sections["stages"] = (create_model("Stages", __base__=Stages, **stages), ...)
+    return create_model("Recipe", __base__=Recipe, **sections)
+
+
+def _section(config: type[BaseModel]) -> tuple[type[BaseModel], Any]:
+    """A section may be left out where each of its settings may."""
+    needed = any(field.is_required() for field in config.model_fields.values())
+    return (config, ...) if needed else (config, config())
+
+
+COMPLETE = _complete()
+"""What a recipe file is read as."""
+
 
 def recipe_digest(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe."""
@@ -123,15 +157,15 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         # Completed layer by layer: a key that is changed above does not reset its neighbours to their defaults.
         # But `resources` stay as written, so that `default` can still be changed for all steps at once.
         written = values.get("resources")
-        values = validate(Recipe, values, places).model_dump(mode="json") | {"resources": written}
+        values = validate(COMPLETE, values, places).model_dump(mode="json") | {"resources": written}
     places |= apply_overrides(values, overrides)
     _expand(values, places)
-    return validate(Recipe, values, places)
+    return validate(COMPLETE, values, places)
 
 
 def _expand(values: dict[str, Any], places: Places) -> None:
     """Replaces names of trainings by what model/configs has under them, so that overrides reach into it."""
-    for step in TRAIN_STEPS:
+    for step in STAGE_STEPS:
         _expand_one(values, places, ("stages", step), "stage", stage_names())
     _expand_one(values, places, ("autoencoder", "training"), "autoencoder training", autoencoder_training_names())
 

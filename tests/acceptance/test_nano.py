@@ -23,7 +23,7 @@ def run(store: Path, *arguments: str) -> dict[str, Any]:
 
 
 def executed(record: dict[str, Any]) -> list[str]:
-    return [step for step, state in record["steps"].items() if state["status"] != "cached"]
+    return [step for step, state in record["steps"].items() if state["status"] != "reused"]
 
 
 @pytest.fixture(scope="module")

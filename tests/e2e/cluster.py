@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -23,9 +22,8 @@ from urllib3.exceptions import HTTPError
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubeflow import KubeflowSettings
 from zoetrope.infra.kubernetes import Cluster
-from zoetrope.infra.references import Reference, digest_bytes
 from zoetrope.infra.runs import RunFiles
-from zoetrope.infra.store import get_bytes, get_json, open_store
+from zoetrope.infra.store import get_json, open_store
 from zoetrope.pipelines.kubeflow.client import Kubeflow
 
 # DATASET_REMOTE: git URL of the data registry, as this machine reaches it.
@@ -113,20 +111,11 @@ def adopt(run_id: str) -> None:
         zoetrope("data", "adopt", run_id, "--remote", os.environ["DATASET_REMOTE"], "--push", "--store", scratch)
 
 
-def dataset() -> str:
-    """A reference to the data that all runs train on, different each time, so that KFP's cache answers nothing.
-
-    The manifest's place is part of the cache key, its content is what counts for the result.
-    """
-    store = open_store(os.environ["ZOETROPE_STORE"])
-    data = get_bytes(store, version()["reference"])
-    return str(Reference(store.put_bytes(f"faults/{uuid.uuid4().hex}.json", data), digest_bytes(data)))
-
-
 def submit(overrides: tuple[str, ...], lock: str) -> str:
-    """As a user does; the run id."""
+    """As a user does, computing anew what earlier runs know; the run id."""
     sets = [text for each in overrides for text in ("--set", each)]
-    given = ["--pipeline", "train", "--dataset", dataset(), "--images", lock, "--json", "--experiment", "faults"]
+    given = ["--pipeline", "train", "--dataset", version()["reference"], "--images", lock, "--json", "--fresh"]
+    given += ["--experiment", "faults"]
     return str(json.loads(zoetrope("submit", RECIPE, *given, *sets).stdout)["run"])
 
 
@@ -134,13 +123,14 @@ def submit_unchecked(overrides: tuple[str, ...], lock: str) -> str:
     """Without the checks that would refuse it."""
     from zoetrope.infra.images.lock import read_images
     from zoetrope.pipelines.definition.compile import compile_cluster
+    from zoetrope.pipelines.definition.resolved import Resolved
     from zoetrope.pipelines.kubeflow import submission
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "train.yaml"
-        compile_cluster("train", RECIPE, overrides, read_images(Path(lock)), path)
+        compile_cluster("train", Resolved.read(RECIPE, overrides), read_images(Path(lock)), path)
         package = submission.Package.read(path, "")
-        given = {"overrides": "\n".join(overrides), "dataset": dataset()}
+        given = {"overrides": "\n".join(overrides), "dataset": version()["reference"], "fresh": True}
         planned = submission.Submission(
             package, submission.arguments(package, given), "faults", package.version, "zoetrope-runner"
         )
@@ -290,9 +280,10 @@ class Finished:
         return str(get_json(self.run_files.store, self.run_files.steps()[step]["record"])["run_id"])
 
 
-def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = IMAGES) -> Finished:
+def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = IMAGES, fresh: bool = False) -> Finished:
     """`zoetrope submit --wait`."""
-    given = [text for each in sets for text in ("--set", each)]
+    given = ["--fresh"] if fresh else []
+    given += [text for each in sets for text in ("--set", each)]
     begun = time.monotonic()
     done = zoetrope(
         "submit", recipe, "--pipeline", pipeline, "--images", lock, "--experiment", "e2e", "--wait", "--json", *given,
@@ -304,14 +295,6 @@ def submitted(recipe: str, *sets: str, pipeline: str = "full", lock: str = IMAGE
     if done.returncode:
         print(done.stderr)
     return Finished(found[1], done.returncode, time.monotonic() - begun)
-
-
-def forget_fan_outs(jobs: list[dict[str, Any]]) -> None:
-    """Deletes what the pods of data jobs left in the store."""
-    store = open_store(os.environ["ZOETROPE_STORE"])
-    for job in jobs:
-        for uri in list(store.list(f"fanout/{job['metadata']['annotations']['zoetrope/digest']}/")):
-            store.delete(uri)
 
 
 def working_set(pod: str) -> float:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,11 @@ import pytest
 
 from tests.e2e import cluster as e2e
 from tests.e2e.cluster import IMAGES, NAMESPACE, Finished, items, kubectl, kubeflow, zoetrope
+from zoetrope.infra.images.build import Build, build_images
+from zoetrope.infra.images.lock import read_images
+from zoetrope.pipelines.definition.step_table import STEPS
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200), pytest.mark.usefixtures("cluster")]
 
 ALWAYS = {"resolve", "promote", "report", "finish"}
@@ -40,7 +47,7 @@ def test_nano_is_submitted_trained_on_two_nodes_and_registered(nano: Finished, r
     record_property("run", nano.run_id)
     record_property("seconds", round(nano.seconds))
     assert nano.exit_code == 0
-    assert {name: state for name, state in nano.states().items() if state not in ("succeeded", "cached")} == {}
+    assert {name: state for name, state in nano.states().items() if state not in ("succeeded", "reused")} == {}
     for step in TRAINING:
         # A step that KFP answered from its cache was trained by the run that its record names.
         jobs = items("trainjobs", f"zoetrope/run={nano.made_by(step)},zoetrope/step={step}")
@@ -82,11 +89,49 @@ def test_the_second_submission_is_answered_from_the_cache(nano: Finished, record
     assert again.exit_code == 0
     states = again.states()
     assert {step for step, state in states.items() if state == "succeeded"} == ALWAYS
-    assert {state for step, state in states.items() if step not in ALWAYS} == {"cached"}
+    assert {state for step, state in states.items() if step not in ALWAYS} == {"reused"}
     pods = items("pods", f"pipeline/runid={again.run_id}")
     ran = {step for pod in pods if (step := pod["metadata"]["labels"].get("zoetrope/step"))}
     assert ran <= ALWAYS
     assert items("trainjobs", f"zoetrope/run={again.run_id}") == []
+
+
+@pytest.fixture(scope="session")
+def newer_images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`images.lock` after a commit in infra: the same code but for how much of a log is shown."""
+    root = tmp_path_factory.mktemp("newer") / "checkout"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+    module = root / "infra" / "launch" / "log_excerpt.py"
+    module.write_text(module.read_text().replace("TAIL_LINES = 20", "TAIL_LINES = 25"))
+    who = ["-c", "user.name=e2e", "-c", "user.email=e2e@example.org"]
+    subprocess.run(["git", "-C", str(root), *who, "commit", "-qam", "launch: longer excerpts"], check=True)
+    options = tuple(shlex.split(os.environ.get("BUILD_OPTIONS", "")))
+    build = Build(os.environ["REGISTRY"], os.environ.get("BASE_IMAGE", ""), options, root=root)
+    lock = root / "images.lock"
+    build_images(["core", "train", "tracking", "evaluate"], build, lock)
+    return str(lock)
+
+
+def test_after_new_images_every_result_is_known_and_no_job_is_made(
+    nano: Finished, newer_images: str, record_property: Note
+) -> None:
+    assert read_images(Path(newer_images)).images["core"] != read_images(Path(IMAGES)).images["core"]
+    again = e2e.submitted("nano", lock=newer_images)
+    record_property("run", again.run_id)
+    record_property("seconds", round(again.seconds))
+    assert again.exit_code == 0
+    assert items("trainjobs", f"zoetrope/run={again.run_id}") == []
+    numeric = [row.name for row in STEPS.values() if row.cached]
+    assert {step: again.made_by(step) for step in numeric} == {step: nano.made_by(step) for step in numeric}
+    seconds = {}
+    for step in numeric:
+        (pod,) = items("pods", f"pipeline/runid={again.run_id},zoetrope/step={step}")
+        (main,) = [each for each in pod["status"]["containerStatuses"] if each["name"] == "main"]
+        ended = main["state"]["terminated"]
+        begun, over = (datetime.fromisoformat(ended[name]) for name in ("startedAt", "finishedAt"))
+        seconds[step] = (over - begun).total_seconds()
+    record_property("seconds of each step's own container", json.dumps(seconds))
+    assert max(seconds.values()) <= 10
 
 
 def test_cluster_and_laptop_make_the_same_dataset(nano: Finished, record_property: Note) -> None:

@@ -64,7 +64,15 @@ class Handler(BaseHTTPRequestHandler):
             item = self.api.objects.get((kind, name))
             return (200, item) if item else _not_found(kind, name)
         items = [item for (each, _), item in self.api.objects.items() if each == kind and _selected(item, query)]
-        return 200, {"metadata": {"resourceVersion": str(self.api._version)}, "items": items}
+        meta = {"resourceVersion": str(self.api._version)}
+        if "limit" in query:
+            start, compacted = (int(each) for each in query.get("continue", f"0-{self.api._compacted}").split("-"))
+            if compacted < self.api._compacted:
+                return 410, {"kind": "Status", "reason": "Expired", "message": "the continue token has expired"}
+            end = start + int(query["limit"])
+            meta |= {"continue": f"{end}-{compacted}"} if end < len(items) else {}
+            items = items[start:end]
+        return 200, {"metadata": meta, "items": items}
 
     def _post(self, kind, name, query, body):
         name = body["metadata"]["name"]
@@ -182,8 +190,8 @@ def _not_found(kind, name):
 def _selected(item, query):
     labels = item["metadata"].get("labels", {})
     for part in filter(None, query.get("labelSelector", "").split(",")):
-        key, _, value = part.partition("=")
-        if labels.get(key) != value:
+        key, equals, value = part.partition("=")
+        if key not in labels or (equals and labels[key] != value):
             return False
     for part in filter(None, query.get("fieldSelector", "").split(",")):
         path, _, value = part.partition("=")

@@ -24,8 +24,9 @@ RECIPE = str(Path(__file__).parent.parent / "recipes" / "tiny.yaml")
 DATA_RUN = [*ZOETROPE, "run", RECIPE, "--pipeline", "data"]
 
 
-def call(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+def call(*command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | environment
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, env=variables)
     assert not check or done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -99,8 +100,8 @@ def test_a_run_leaves_a_record_a_version_a_report_and_no_process(undisturbed: Pa
 def test_nothing_changed_is_answered_from_the_cache_and_one_setting_redoes_what_follows(undisturbed: Path) -> None:
     call(*DATA_RUN, "--store", str(undisturbed), "--set", "encode.shard_megabytes=256")
     steps = records(undisturbed)[-1]["steps"]
-    cached = [name for name, state in steps.items() if state["status"] == "cached"]
-    assert sorted(cached) == ["autoencoder", "caption", "curate", "ingest"]
+    reused = [name for name, state in steps.items() if state["status"] == "reused"]
+    assert sorted(reused) == ["autoencoder", "caption", "curate", "ingest"]
     assert records(undisturbed)[-1]["dataset"] == records(undisturbed)[0]["dataset"]
 
 
@@ -117,7 +118,7 @@ def test_after_a_kill_the_next_run_ends_survivors_continues_and_gives_the_same_d
     assert "ended" in done.stderr
     assert not [process for process in survivors if process.is_running()]
     last = records(tmp_path)[-1]
-    assert last["steps"]["ingest"]["status"] == "cached"
+    assert last["steps"]["ingest"]["status"] == "reused"
     assert last["dataset"]["digest"] == records(undisturbed)[0]["dataset"]["digest"]
 
 
@@ -164,10 +165,27 @@ def test_a_folder_with_nothing_usable_is_refused_with_the_reasons(tmp_path: Path
     (footage / "-not a video\n.mp4").write_text("hello")
     (footage / "catalogue.csv").write_text("path,text\nempty.mp4,nothing\n")
     command = [*DATA_RUN, "--store", str(tmp_path / "state"), "--input", str(footage)]
-    done = call(*command, "--licence", "CC0-1.0", "--rights", "mine", check=False)
+    tracking = "https://someone:hush@127.0.0.1:1"  # nobody answers there
+    done = call(*command, "--licence", "CC0-1.0", "--rights", "mine", check=False, MLFLOW_TRACKING_URI=tracking)
     assert done.returncode == 2
     assert "empty.mp4" in done.stderr
     assert "Traceback" not in done.stderr
+    (record,) = records(tmp_path / "state")
+    step = record["steps"]["ingest"]
+    assert (record["status"], list(record["steps"]), step["status"], step["attempt"]) == (
+        "FAILED",
+        ["ingest"],
+        "failed",
+        1,
+    )
+    assert "usable" in step["message"]
+    assert record["message"] == f"ingest: {step['message']}"
+    assert record["mlflow"]["tracking_uri"] == "https://127.0.0.1:1"
+    # That MLflow is away is said, its password is not: on the terminal, in logs, records, events, products.
+    log = (tmp_path / "state" / "runs" / record["run_id"] / "log.txt").read_text()
+    assert "MLflow at https://127.0.0.1:1 does not answer" in log
+    assert "hush" not in done.stdout + done.stderr
+    assert [path for path in (tmp_path / "state").rglob("*") if path.is_file() and b"hush" in path.read_bytes()] == []
 
 
 def test_a_red_gate_stops_the_pipeline_with_column_and_three_rows(tmp_path: Path) -> None:

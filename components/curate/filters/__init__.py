@@ -16,7 +16,7 @@ __all__ = ["Filter", "FilterSettings"]
 
 
 class FilterSettings(StrictModel):
-    """Thresholds of every filter; the fields are the table."""
+    """Every filter with its thresholds; the fields are the table."""
 
     duration: Duration = Duration()
     bars: Bars = Bars()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zoetrope.components.curate.filters.base import Filter
+from zoetrope.components.curate.filters.base import Filter, Measure
 
 if TYPE_CHECKING:
     import pandas
@@ -25,14 +26,14 @@ class Bars(Filter):
         max_aspect: width / height of the rest (Open-Sora 2.0's raw gate: 3).
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("bars_area",)
+    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"bars_area": float}
 
     max_area: float = Field(0.5, ge=0, le=1)
     min_aspect: float = Field(1 / 3, gt=0)
     max_aspect: float = Field(3.0, gt=0)
 
     @staticmethod
-    def score(shot: ShotSignals) -> dict[str, float]:
+    def score(shot: ShotSignals, measure: Measure) -> dict[str, float | str]:
         """`bars_area`: 0 to 1."""
         return {"bars_area": shot.bars_area}
 

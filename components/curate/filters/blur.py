@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zoetrope.components.curate.filters.base import Filter
+from zoetrope.components.curate.filters.base import Filter, Measure
 
 if TYPE_CHECKING:
     import pandas
@@ -24,12 +25,12 @@ class Blur(Filter):
             footage.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("blur",)
+    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"blur": float}
 
     minimum: float = Field(12.0, ge=0)
 
     @staticmethod
-    def score(shot: ShotSignals) -> dict[str, float]:
+    def score(shot: ShotSignals, measure: Measure) -> dict[str, float | str]:
         """`blur`: squared 8-bit levels, high for sharp pictures; 0 where a shot is too short to be looked at."""
         if not shot.details:
             return {"blur": 0.0}

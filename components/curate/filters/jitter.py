@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zoetrope.components.curate.filters.base import Filter
+from zoetrope.components.curate.filters.base import Filter, Measure
 
 if TYPE_CHECKING:
     import pandas
@@ -26,12 +27,12 @@ class Jitter(Filter):
         maximum: more is shaking. Parts shaking from steady sample footage.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("jitter",)
+    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"jitter": float}
 
     maximum: float = Field(3.0, gt=0)
 
     @staticmethod
-    def score(shot: ShotSignals) -> dict[str, float]:
+    def score(shot: ShotSignals, measure: Measure) -> dict[str, float | str]:
         """`jitter`: 8-bit levels."""
         if shot.change.size < 2:
             return {"jitter": 0.0}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zoetrope.components.curate.filters.base import Filter
+from zoetrope.components.curate.filters.base import Filter, Measure
 
 if TYPE_CHECKING:
     import pandas
@@ -25,13 +26,13 @@ class Motion(Filter):
         maximum: more is noise, flicker or a missed cut.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("motion",)
+    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"motion": float}
 
     minimum: float = Field(0.35, ge=0)
     maximum: float = Field(20.0, gt=0)
 
     @staticmethod
-    def score(shot: ShotSignals) -> dict[str, float]:
+    def score(shot: ShotSignals, measure: Measure) -> dict[str, float | str]:
         """`motion`: 8-bit levels a 24th of a second."""
         return {"motion": float(shot.change.mean()) * shot.fps / 24 if shot.change.size else 0.0}
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zoetrope.components.curate.filters.base import Filter
+from zoetrope.components.curate.filters.base import Filter, Measure
+from zoetrope.components.curate.perceptual_hash import perceptual_hash
 
 if TYPE_CHECKING:
     import pandas
+
+    from zoetrope.components.curate.signals import ShotSignals
 
 
 class NearDuplicate(Filter):
@@ -24,7 +28,15 @@ class NearDuplicate(Filter):
         max_distance: bits that may differ between two clips that count as the same.
     """
 
+    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"perceptual_hash": str}
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
+
     max_distance: int = Field(130, ge=0, le=300)
+
+    @staticmethod
+    def score(shot: ShotSignals, measure: Measure) -> dict[str, float | str]:
+        """`perceptual_hash`: 192 hexadecimal digits."""
+        return {"perceptual_hash": perceptual_hash(shot.thumbs)}
 
     def rejects(self, clips: pandas.DataFrame) -> NDArray[np.bool_]:
         """All of a group but the largest, then sharpest, then longest clip, ties broken by clip_id."""

@@ -14,6 +14,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes import Cluster, Stop
 from zoetrope.infra.kubernetes.api import event_time
 from zoetrope.infra.kubernetes.jobs import pods_of
+from zoetrope.infra.kubernetes.workflows import end_reason
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind, classify
 from zoetrope.infra.launch.trainjob.logs import NodeLog, log_tail
@@ -25,7 +26,6 @@ EVENTS_SECONDS = 20.0
 LOG_END_SECONDS = 3.0
 # After a bare SIGTERM there are less than 0.4 s.
 THREAD_END_SECONDS = 0.1
-TERMINAL = frozenset({"Succeeded", "Failed", "Error"})
 
 
 class CancelledError(Exception):
@@ -45,16 +45,6 @@ class Ending:
     state: JobState
     failure: Failure | None
     log: list[str]
-
-
-def is_cancelled(workflow: Mapping[str, Any]) -> bool:
-    """Whether a Workflow was terminated.
-
-    Kubeflow's Terminate sets its deadline to zero, seconds before the pods are signalled; Argo's own commands say it
-    in `shutdown`.
-    """
-    spec, status = workflow.get("spec") or {}, workflow.get("status") or {}
-    return spec.get("activeDeadlineSeconds") == 0 or bool(spec.get("shutdown")) or status.get("phase") in TERMINAL
 
 
 def follow(
@@ -144,7 +134,7 @@ def _take_one(item: Any, state: JobState, log: NodeLog) -> None:
     if kind == "trainjobs":
         state.see_job(event, time.time())
     elif kind == "workflows":
-        if event["type"] == "DELETED" or is_cancelled(event["object"]):
+        if event["type"] == "DELETED" or end_reason(event["object"]):
             raise CancelledError
     elif belongs(event["object"], state.job):
         state.see_pod(event)

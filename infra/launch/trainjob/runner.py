@@ -13,9 +13,10 @@ from typing import Any
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes import AlreadyExistsError, Cluster
 from zoetrope.infra.kubernetes.jobs import JOB_OF_POD, MANAGED_BY, RUN, STEP, attempt_of, pods_of
+from zoetrope.infra.kubernetes.workflows import end_reason
 from zoetrope.infra.launch.trainjob import names
 from zoetrope.infra.launch.trainjob.failure import Failure, Kind
-from zoetrope.infra.launch.trainjob.follow import CancelledError, Ending, explained, follow, is_cancelled
+from zoetrope.infra.launch.trainjob.follow import CancelledError, Ending, explained, follow
 from zoetrope.infra.launch.trainjob.pods import History
 from zoetrope.infra.launch.trainjob.resource import owner_reference
 from zoetrope.infra.launch.trainjob.state import JobState, belongs
@@ -119,7 +120,7 @@ class JobRunner:
         if not self.workflow:
             return None
         workflow = self.cluster.get("workflows", self.workflow)
-        if workflow is None or is_cancelled(workflow):
+        if workflow is None or end_reason(workflow):
             raise CancelledError
         return owner_reference(workflow)
 

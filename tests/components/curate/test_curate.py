@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.components.curate.conftest import Curated
-from zoetrope.components.curate.config import CurateConfig, CutConfig
+from zoetrope.components.curate.config import CurateConfig
+from zoetrope.components.curate.cut_config import CutConfig
 from zoetrope.components.curate.cuts import find_shots, hard_cuts
 from zoetrope.components.curate.decode import read_signals
 from zoetrope.components.curate.filters import FilterSettings
@@ -102,7 +104,8 @@ def test_times_are_exact_and_ids_depend_on_content_alone(curated: Curated) -> No
 
 
 def test_the_product_does_not_depend_on_workers_and_repeats(curated: Curated) -> None:
-    again = curate(CurateConfig(workers=1), str(curated.sources.product), curated.context)
+    fresh = replace(curated.context, fresh=True)
+    again = curate(CurateConfig(workers=1), str(curated.sources.product), fresh)
     assert again.product == curated.result.product
 
 
@@ -128,7 +131,7 @@ def test_videos_of_a_store_elsewhere_are_fetched_and_not_left_behind(
     curated: Curated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LocalStore, "local_path", lambda store, uri: None)
-    again = curate(CurateConfig(workers=1), str(curated.sources.product), curated.context)
+    again = curate(CurateConfig(workers=1), str(curated.sources.product), replace(curated.context, fresh=True))
     assert again.product == curated.result.product
     assert not [path for path in curated.context.work.iterdir() if path.is_file()]
 
@@ -143,7 +146,7 @@ def test_a_source_that_cannot_be_decoded_is_named_and_the_others_go_on(curated: 
     product = put_json(store, {**manifest, "table": str(put_table(store, type(rows).from_pylist(few, rows.schema)))})
     result = curate(CurateConfig(workers=1), str(product), curated.context)
     damaged = get_json(store, result.product)["damaged"]
-    assert [item["name"] for item in damaged] == [few[1]["name"]]
+    assert damaged == [{"name": few[1]["name"], "reason": "damaged: Invalid data found when processing input"}]
     table = get_table(store, get_json(store, result.product)["table"])
     assert set(table["source_id"].to_pylist()) == {few[0]["source_id"], few[2]["source_id"]}
 

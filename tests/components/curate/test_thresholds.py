@@ -83,6 +83,33 @@ def test_near_means_up_to_the_configured_number_of_bits(differing: int, expected
     assert decisions(clips)[1] == expected
 
 
+@pytest.mark.parametrize(
+    ("clip", "names"),
+    [
+        ({"seconds": 2.0}, []),
+        ({"seconds": 1.999}, ["duration"]),
+        ({"motion": 0.35}, []),
+        ({"motion": 0.349}, ["motion"]),
+        ({"motion": 20.0}, []),
+        ({"motion": 20.001}, ["motion"]),
+        ({"jitter": 3.0}, []),
+        ({"jitter": 3.001}, ["jitter"]),
+        ({"blur": 12.0}, []),
+        ({"blur": 11.999}, ["blur"]),
+        ({"text_area": 0.01}, []),
+        ({"text_area": 0.0101}, ["text"]),
+        ({"bars_area": 0.5}, []),
+        ({"bars_area": 0.501}, ["bars"]),
+        ({"crop_width": 32, "crop_height": 96}, []),
+        ({"crop_width": 31, "crop_height": 96}, ["bars"]),
+        ({"crop_width": 96, "crop_height": 32}, []),
+        ({"crop_width": 97, "crop_height": 32}, ["bars"]),
+    ],
+)
+def test_a_score_at_its_threshold_passes(clip: dict[str, object], names: list[str]) -> None:
+    assert decisions(table(clip)) == [names]
+
+
 def test_an_empty_table() -> None:
     assert apply_thresholds(table({}).slice(0, 0), FilterSettings()).num_rows == 0
 

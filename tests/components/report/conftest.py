@@ -121,7 +121,8 @@ class Run:
             ]
             norm = [[i, float(rng.uniform(0.5, 1.5))] for i in range(1, count, 5)]
             curve = str(put_json(self.store, {"gradient_norm": norm, "loss": loss}))
-            self.add(step, {"schema": "zoetrope.checkpoint.v1", "stage": step}, artifacts={"curve": curve}, **fields)
+            kind = "autoencoder" if step == "autoencoder" else "checkpoint"
+            self.add(step, {"schema": f"zoetrope.{kind}.v1", "stage": step}, artifacts={"curve": curve}, **fields)
 
     def generate(self, prompts: list[tuple[str, str, str]] | None = None, **fields: Any) -> list[dict[str, Any]]:
         """One pair of videos for each (prompt, colour, direction)."""

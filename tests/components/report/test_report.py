@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zoetrope.components.report.config import ReportConfig
+from zoetrope.components.report.config import ReportConfig, ReportStep
 from zoetrope.components.report.step import render_report, report
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
@@ -23,7 +23,14 @@ CONFIG = ReportConfig(
     dataset_tag="nano-v3",
     tracking_uri="http://mlflow.example:5000",
     sample_pairs=6,
-)
+    steps=tuple(
+        ReportStep(name=name, title=name.replace("_", " ").capitalize())
+        for name in (
+            "ingest", "curate", "caption", "autoencoder", "encode", "stage_1", "stage_2", "stage_3",
+            "generate", "evaluate", "promote",
+        )
+    ),
+)  # fmt: skip
 VOID = {"meta", "line", "path", "circle", "br", "link", "img", "source"}
 
 
@@ -160,8 +167,8 @@ def test_cached_steps_cost_this_run_nothing(run: Any) -> None:
     page = Page(render_report(CONFIG, run.references(), run.store))
     # steps 5 to 8 of the fixture ran now at $0.000N each, steps 1 to 4 come from the cache
     assert "cost of this run $0.0026" in page.text
-    assert re.search(r"With the cached steps \$0\.0036", page.text)
-    assert page.text.count("cached") >= 4
+    assert re.search(r"With the reused steps \$0\.0036", page.text)
+    assert page.text.count("reused") >= 4
 
 
 def test_samples_give_way_when_the_file_would_grow_too_large(run: Any) -> None:

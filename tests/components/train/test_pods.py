@@ -132,6 +132,8 @@ def test_a_place_with_another_number_of_workers_is_refused(
     checkpoint_store: Any, step_context: StepContext, stand_in: Any
 ) -> None:
     _, dataset, parent = dataset_and_parent(checkpoint_store)
+    # A run of its own: other tests leave results of this configuration in the same store.
+    step_context.run_id = "refused"
     step_context.placement = Placement(nodes=3, processes_per_node=2)
     with pytest.raises(ZoetropeError, match=r"3 nodes with 2 processes each are 6 workers, the step's .* says 2"):
         train_stage(stage_config(checkpoint_store), dataset, parent, step_context)

@@ -13,7 +13,7 @@ CASES: dict[str, Case] = {
         stopped.run_deleted,
         hopeless.out_of_memory,
         hopeless.image_that_does_not_exist,
-        hopeless.resource_that_no_node_has,
+        hopeless.label_that_no_node_has,
         untracked.mlflow_down,
         disturbed.api_server_away,
     )

@@ -10,7 +10,7 @@ from tests.e2e.cases.common import Seen, start, told
 from tests.e2e.cluster import IMAGES, RECIPE, Run, version, wait, zoetrope
 
 TOLD_SECONDS = 120.0
-NO_SUCH_DIGEST, NO_SUCH_DEVICE = "e" * 64, "zoetrope.test/none"
+NO_SUCH_DIGEST, NO_SUCH_LABEL = "e" * 64, "zoetrope.test/none"
 
 
 def out_of_memory(number: int, runs: list[Run]) -> list[Seen]:
@@ -41,8 +41,8 @@ def image_that_does_not_exist(number: int, runs: list[Run]) -> list[Seen]:
     return [_cannot_start(run, wrong, ("pull", NO_SUCH_DIGEST))]
 
 
-def resource_that_no_node_has(number: int, runs: list[Run]) -> list[Seen]:
-    """No node has such a device.
+def label_that_no_node_has(number: int, runs: list[Run]) -> list[Seen]:
+    """No node has such a label.
 
     More memory than the namespace's quota allows is another case: submit refuses it, and without its checks the quota
     would keep the pods from being made, so that no scheduler ever saw them.
@@ -50,11 +50,9 @@ def resource_that_no_node_has(number: int, runs: list[Run]) -> list[Seen]:
     given = ["--dataset", version()["tag"], "--set", "resources.stage_1={cpu: 2, memory_gb: 4000}"]
     refused = zoetrope("submit", RECIPE, *given, "--dry-run", check=False)
     wrong = [] if refused.returncode == 2 else [f"submit let 4000 GB through: exit {refused.returncode}"]
-    devices = "resources.stage_1={cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}"
-    # Four H100 until the job's deadline are worth more than the recipe's budget, which is checked first.
-    overrides = (devices, f"cluster.gpu_resource={NO_SUCH_DEVICE}", "cluster.schedule_timeout=60", "budget_usd=100")
-    run = start(runs, *overrides)
-    return [_cannot_start(run, wrong, ("nodes are available", f"insufficient {NO_SUCH_DEVICE}"))]
+    places = f"cluster.places={{stage_1: {{node_selector: {{{NO_SUCH_LABEL}: present}}}}}}"
+    run = start(runs, places, "cluster.schedule_timeout=60")
+    return [_cannot_start(run, wrong, ("nodes are available", "didn't match pod's node affinity/selector"))]
 
 
 def _cannot_start(run: Run, wrong: list[str], words: tuple[str, ...]) -> Seen:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zoetrope.pipelines.definition.step_table import DATA_STEPS, STEPS
+from zoetrope.pipelines.definition.step_table import DATA_STEPS, made_by
 from zoetrope.pipelines.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ def test_the_stages_are_the_data_steps() -> None:
 def test_a_stage_reads_what_its_step_reads(name: str) -> None:
     stage = STAGES[name]
     given = dict(text.split("=") for text in options(stage["cmd"], "--input"))
-    expected = {key: outputs(STAGES[step])[0] for key, step in STEPS[name].inputs.items()}
+    expected = {key: outputs(STAGES[step])[0] for key, step in made_by(name).items()}
     assert given == expected
     assert set(given.values()) <= set(stage["deps"])
     assert options(stage["cmd"], "--output") == outputs(stage)

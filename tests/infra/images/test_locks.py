@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zoetrope.pipelines.definition.code_digest import DATA_SUFFIXES
+from zoetrope.infra.keys.closure import DATA_SUFFIXES
 
 ROOT = Path(__file__).parents[3]
 LOCKS = ROOT / "infra" / "locks"

@@ -277,3 +277,28 @@ def test_events_are_of_one_object_and_in_order(api_server):
         event = {**named(name), "involvedObject": {"name": thing}, "lastTimestamp": f"2026-01-{time}T00:00:00Z"}
         api_server.put("events", event)
     assert [event["metadata"]["name"] for event in api_server.client().events("p")] == ["early", "late"]
+
+
+def test_objects_come_page_by_page_and_only_those_with_the_label(api_server):
+    for number in range(7):
+        api_server.put("workflows", named(f"w{number}", **({"run": f"r{number}"} if number else {})))
+    found = api_server.client().each("workflows", {"run": ""}, page=2)
+    assert [each["metadata"]["name"] for each in found] == ["w1", "w2", "w3", "w4", "w5", "w6"]
+    queries = [query for method, _, query in api_server.requests if method == "GET"]
+    assert [(query["labelSelector"], query["limit"]) for query in queries] == [("run", "2")] * 3
+
+
+def test_a_listing_that_the_server_has_forgotten_begins_anew(api_server):
+    for number in range(4):
+        api_server.put("workflows", named(f"w{number}"))
+    pages = api_server.client().each("workflows", page=2)
+    found = [next(pages), next(pages)]
+    api_server.compact()
+    found += list(pages)
+    assert [each["metadata"]["name"] for each in found] == ["w0", "w1", "w0", "w1", "w2", "w3"]
+
+
+def test_who_may_not_list_is_told_so(api_server):
+    api_server.refusals["GET", "workflows"] = 403, FORBIDDEN
+    with pytest.raises(ZoetropeError, match="list workflows: not allowed"):
+        list(api_server.client().each("workflows", page=2))

@@ -30,7 +30,7 @@ def take(store, job, placement=None, budget="100", attempt=1):
 
 
 def give_back(store, job, attempt=1):
-    return settle(store, RUN, job, attempt, price_sheet=SHEET, clock=lambda: 2000.0)
+    return settle(store, RUN, job, attempt, clock=lambda: 2000.0)
 
 
 def pod_of(job, seconds, attempt=1, uid="u1", gpus=1):
@@ -104,7 +104,7 @@ def test_settling_twice_changes_nothing(memory):
     PodLedger(store, RUN).record(pod_of("z1", 900), 9e9)
     assert give_back(store, "z1") == Decimal("0.5")
     before = dict(store.objects)
-    assert settle(store, RUN, "z1", 1, price_sheet=SHEET, clock=lambda: 9e9) == Decimal("0.5")
+    assert settle(store, RUN, "z1", 1, clock=lambda: 9e9) == Decimal("0.5")
     assert store.objects == before
 
 

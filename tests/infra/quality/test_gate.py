@@ -1,6 +1,8 @@
-"""Data gates: green, red with examples, and Data Docs that neither change nor report their readers."""
+"""Data gates: green, red with examples, and pages on which text of a table is nothing but text."""
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +102,51 @@ def test_too_few_rows(tmp_path: Path, store: LocalStore) -> None:
     assert "seen 5" in caught.value.hint
 
 
-def test_data_docs_are_the_same_every_time_and_report_nobody(tmp_path: Path, store: LocalStore) -> None:
-    path = suite(tmp_path, ("expect_column_values_to_be_unique", {"column": "code"}))
-    for prefix in ("one", "two"):
-        run_gate("things", FRAME, path, prefix, store)
-    one, two = (
-        {file.relative_to(store.directory / "docs" / prefix): file.read_bytes() for file in files}
-        for prefix in ("one", "two")
-        for files in [[path for path in (store.directory / "docs" / prefix).rglob("*") if path.is_file()]]
+HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)> $name"
+
+
+def test_text_of_a_table_is_text_on_its_page(tmp_path: Path, store: LocalStore) -> None:
+    """As a value that is unexpected, in settings of an expectation, as the name of a column and of a gate."""
+    frame = pandas.DataFrame({HOSTILE: ["a", HOSTILE], "other": [HOSTILE, "b"]})
+    path = suite(
+        tmp_path,
+        ("expect_column_values_to_be_in_set", {"column": HOSTILE, "value_set": ["a"]}),
+        ("expect_column_values_to_be_in_set", {"column": "other", "value_set": [f"x{HOSTILE}"]}),
+        ("expect_column_values_to_match_regex", {"column": "other", "regex": "<u>x"}),
+        ("expect_compound_columns_to_be_unique", {"column_list": [HOSTILE, "other"]}),
+        ("expect_column_values_to_be_unique", {"column": "<i>missing"}),
     )
-    assert one == two
-    pages = [data.decode() for name, data in one.items() if name.suffix == ".html"]
-    assert len(pages) == 3
-    assert not any("great-expectations-web-assets" in page for page in pages)
+    page = store.read(run_gate("things", frame, path, "things/1", store).docs).decode()
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4
+    for raw in ("<script", "<img", "<u>x", "<i>"):
+        assert raw not in page
+    assert "default-src 'none'" in page
+
+
+def test_a_page_is_whole_by_itself_and_says_what_failed_and_when(tmp_path: Path, store: LocalStore) -> None:
+    path = suite(
+        tmp_path,
+        ("expect_column_values_to_be_unique", {"column": "code"}),
+        ("expect_column_values_to_not_be_null", {"column": "name"}),
+    )
+    before = datetime.now(UTC).replace(microsecond=0)
+    results = [run_gate("things", FRAME, path, prefix, store) for prefix in ("one", "two")]
+    page = store.read(results[0].docs).decode()
+    said = re.search(r"<dd>(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC</dd>", page)
+    assert said is not None
+    assert before <= datetime.fromisoformat(said[1]).replace(tzinfo=UTC) <= datetime.now(UTC)
+    text = re.sub(r"<[^>]*>", " ", page)
+    assert "1 expectations fail" in text
+    assert re.search(r"failed\s+values must be unique\.\s+2\s+unexpected values found", text)
+    assert re.search(r"passed\s+values must never be null", text)
+    assert not re.search(r"(src|href|url|@import)\s*[=(]", page)  # nothing is loaded
+    assert "<style>" in page
+    # Nothing but the page depends on the time.
+    assert {**results[0].as_dict(), "docs": ""} == {**results[1].as_dict(), "docs": ""}
+    assert sorted(str(uri).rpartition("/docs/")[2] for uri in store.list("docs/")) == [
+        "one/index.html",
+        "two/index.html",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"expectations": []}', '{"expectations": [{"type": "x_quantile_y"}]}'])

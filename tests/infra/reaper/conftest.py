@@ -101,6 +101,13 @@ class FakeCluster:
         wanted = (labels or {}).items()
         return [copy.deepcopy(each) for each in found if wanted <= each["metadata"].get("labels", {}).items()]
 
+    def each(self, kind, labels=None, *, page):
+        assert 0 < page < 100
+        present = [name for name, value in (labels or {}).items() if not value]
+        for found in self.list(kind, {name: value for name, value in (labels or {}).items() if value}):
+            if all(name in found["metadata"].get("labels", {}) for name in present):
+                yield found
+
     def pods(self, labels):
         return self.list("pods", labels)
 

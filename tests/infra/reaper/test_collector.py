@@ -159,7 +159,7 @@ def test_the_launchers_hook_notes_the_job_and_settles_it(run, store, make):
         store, RUN, "z1", 2, Placement(gpus=8, gpu_kind="h200", deadline=3600),
         budget_usd="20", price_sheet="open-sora-2-paper-2025-03", clock=run.clock,
     )  # fmt: skip
-    hook = finished_job_hook(run, store, RUN, price_sheet="open-sora-2-paper-2025-03", clock=run.clock)
+    hook = finished_job_hook(run, store, RUN, clock=run.clock)
     hook(make.trainjob("z1", RUN, attempt=2), run.pods({}))
     assert len(open_reservations(store, RUN)) == 1  # it runs: it was left for the next attempt to adopt
     done = make.job_pod("z1-node-0-0-aaaaa", "z1", created=5, scheduled=65, ended=965, gpus=8)
@@ -170,9 +170,9 @@ def test_the_launchers_hook_notes_the_job_and_settles_it(run, store, make):
 
 
 def test_the_exit_task_collects_settles_and_leaves_the_rest_to_the_reaper(run, store, make):
-    reserve(store, RUN, "z1", 1, Placement(deadline=60), budget_usd="1", clock=run.clock)
-    reserve(store, RUN, "z1", 2, Placement(deadline=60), budget_usd="1", clock=run.clock)
-    reserve(store, RUN, "z9", 1, Placement(deadline=60), budget_usd="1", clock=run.clock)
+    reserve(store, RUN, "z1", 1, Placement(deadline=60), price_sheet="local-2026-11", budget_usd="1", clock=run.clock)
+    reserve(store, RUN, "z1", 2, Placement(deadline=60), price_sheet="local-2026-11", budget_usd="1", clock=run.clock)
+    reserve(store, RUN, "z9", 1, Placement(deadline=60), price_sheet="local-2026-11", budget_usd="1", clock=run.clock)
     settings = Settings(store=store.root, run_id=RUN, namespace="test", workflow="wf")
     assert collect_this_run(settings, run).pods == 3
     # Try 1 was followed by try 2, which runs; z9 is not there and will not come any more.

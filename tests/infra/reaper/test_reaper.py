@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.kubernetes.jobs import STOP_FIRST
+from zoetrope.infra.kubernetes.workflows import end_reason
 from zoetrope.infra.ledger import LedgerChain, collect
-from zoetrope.infra.ledger.budget import open_reservations, reserve
+from zoetrope.infra.ledger.budget import open_reservations, reservations, reserve
 from zoetrope.infra.ledger.open_runs import list_open_runs, note_open_run
 from zoetrope.infra.placement import Placement
-from zoetrope.infra.reaper.reaper import end_reason, reap
+from zoetrope.infra.prices import cost, load_price_sheet
+from zoetrope.infra.reaper.reaper import reap
 from zoetrope.infra.resources import Resources
 
 RUN = "run-1"
+SHEET = "local-2026-11"
 
 
 def one_pass(cluster, store, **more):
@@ -25,7 +30,7 @@ def actions(done):
 
 
 def reserved(store, cluster, job="z1", run=RUN):
-    reserve(store, run, job, 1, Placement(deadline=3600), budget_usd="5", clock=cluster.clock)
+    reserve(store, run, job, 1, Placement(deadline=3600), price_sheet=SHEET, budget_usd="5", clock=cluster.clock)
 
 
 @pytest.fixture
@@ -54,6 +59,23 @@ def test_a_job_whose_run_has_ended_is_deleted_and_billed_to_its_end(left_behind,
     assert one_pass(left_behind, store).actions == []
 
 
+def test_a_reservation_is_settled_by_the_sheet_that_it_was_made_by(cluster, store, make, monkeypatch):
+    """8 H200 for an hour are 16.00 USD by the run's sheet; this machine's own would say 1.69."""
+    monkeypatch.setenv("ZOETROPE_PRICE_SHEET", "local-2026-11")
+    asked = Placement(gpus=8, gpu_kind="h200", deadline=3600)
+    sheet = "open-sora-2-paper-2025-03"
+    assert reserve(store, RUN, "z1", 1, asked, price_sheet=sheet, clock=cluster.clock).usd == Decimal(16)
+    cluster.add("workflows", make.workflow("wf", RUN, "Succeeded"))
+    cluster.add("trainjobs", make.trainjob("z1", RUN, condition="Complete"))
+    cluster.add("pods", make.job_pod("z1-node-0-0-aaaaa", "z1", scheduled=10, ended=3610, gpus=8))
+    cluster.now += 4000
+    done = one_pass(cluster, store)
+    assert [each.why for each in done.actions if each.action == "settled"] == ["16.000000 USD"]
+    [entry] = collect(store, RUN)
+    assert f"{cost(entry, load_price_sheet('local-2026-11')):.2f}" == "1.69"
+    assert reservations(store, RUN)["z1", 1].settled_usd == Decimal(16)
+
+
 def test_terminate_and_deleted_runs(left_behind, store, make):
     left_behind.add("workflows", make.workflow("wf", RUN, "Running", activeDeadlineSeconds=0))
     left_behind.add("trainjobs", make.trainjob("z2", "run-2", workflow="deleted"))
@@ -75,8 +97,8 @@ def test_a_deleted_run_is_settled_though_no_pass_ever_saw_it(cluster, store, mak
     cluster.now += 100
     reserved(store, cluster)
     reserve(
-        store, "run-2", "z2", 1, Placement(deadline=60), budget_usd="5", namespace="test", workflow="deleted",
-        clock=cluster.clock,
+        store, "run-2", "z2", 1, Placement(deadline=60), price_sheet=SHEET, budget_usd="5", namespace="test",
+        workflow="deleted", clock=cluster.clock,
     )  # fmt: skip
     assert one_pass(cluster, store).failures == []
     assert open_reservations(store, RUN) == open_reservations(store, "run-2") == []
@@ -149,7 +171,7 @@ def test_a_workflow_that_cannot_be_read_is_no_reason_to_delete(left_behind, stor
 
 
 def test_an_answer_nobody_foresaw_does_not_stop_the_others(left_behind, store, make):
-    left_behind.add("workflows", {"metadata": {"name": "odd"}, "status": None})
+    left_behind.add("workflows", {"metadata": {"name": "odd"}, "status": 5})
     left_behind.add("trainjobs", make.trainjob("a1", RUN, workflow="odd"))
     done = one_pass(left_behind, store)
     assert sorted(left_behind.objects["trainjobs"]) == ["a1"]
@@ -279,6 +301,12 @@ def test_a_job_is_settled_when_its_pods_have_ended_and_not_before(left_behind, s
     [entry] = collect(store, RUN)
     assert entry.seconds == 190.0
     assert list_open_runs(store, "test") == {}
+
+
+@pytest.mark.parametrize("how", [{"activeDeadlineSeconds": 0}, {"shutdown": "Terminate"}, {"shutdown": "Stop"}])
+def test_both_ways_to_terminate_a_run_end_it(make, how):
+    assert end_reason(make.workflow("wf", RUN, "Running", **how)) == "its run was asked to terminate"
+    assert end_reason(None) == "its run is gone"
 
 
 def test_a_run_that_has_not_begun_is_not_over(make):

@@ -9,12 +9,12 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
-from zoetrope.infra.runs import RunFiles, RunPlan
+from zoetrope.infra.runs import RunFiles, RunPlan, RunRecord
 from zoetrope.infra.steps import StepResult, execute_job, task_errors
 from zoetrope.infra.steps.outputs import Outputs
 from zoetrope.infra.store import open_store, put_json
 
-JOB = json.dumps({"step": "curate", "config": {}, "code": "c"})
+JOB = json.dumps({"step": "curate", "config": {}, "operators": {"m": "c"}})
 
 
 @pytest.fixture
@@ -111,12 +111,12 @@ def test_the_last_step_finishes_a_run_that_was_finished_before(pod: RunFiles, mo
     pod.write_plan(plan)
     execute_job(JOB, succeeds)
     assert pod.record() is None  # the exit task is still to come
-    pod.write_record({"status": "FAILED"})
+    pod.write_record(RunRecord(run_id="run-1", status="FAILED", started=0.0, finished=1.0))
     monkeypatch.setenv("ZOETROPE_POD", "pod-b")
     execute_job(JOB, succeeds)
     closed = pod.record()
     assert closed is not None
-    assert (closed["status"], list(closed["steps"])) == ("FINISHED", ["curate"])
+    assert (closed.status, list(closed.steps)) == ("FINISHED", ["curate"])
 
 
 @pytest.mark.parametrize("step", ["resolve", "finish"])
@@ -156,3 +156,34 @@ def test_every_artifact_has_its_file_also_where_a_step_had_nothing_for_it(tmp_pa
     assert json.loads(Path(metrics.path).read_text()) == {}
     assert Path(page.path).is_file()
     assert Path(files.path).is_dir()
+
+
+def test_a_known_result_is_taken_runs_nothing_and_costs_nothing(pod: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = execute_job(JOB, succeeds)
+    monkeypatch.setenv("ZOETROPE_RUN_ID", "run-2")
+    second = RunFiles(pod.store, "run-2")
+    page = SimpleNamespace(path=str(pod.store.local_path(pod.store.uri("page"))), metadata={})
+    assert execute_job(JOB, fails(AssertionError("it ran")), page=page) == first
+    assert collect(pod.store, "run-2") == []
+    assert second.steps()["curate"] == {"record": first[1], "product": first[0], "mlflow_run": ""}
+    assert "Made by run run-1; nothing was computed now." in Path(page.path).read_text()
+    assert "3 clips" in Path(page.path).read_text()
+
+
+def test_a_run_that_was_asked_to_computes_anew(pod: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute_job(JOB, succeeds)
+    monkeypatch.setenv("ZOETROPE_RUN_ID", "run-2")
+    plan = RunPlan(run_id="run-2", pipeline="data", steps=("curate",), recipe="nano", recipe_digest="d", fresh=True)
+    RunFiles(pod.store, "run-2").write_plan(plan)
+    keys: list[str] = []
+
+    def noted(config: Any, context: Any) -> StepResult:
+        keys.append(context.key)
+        return succeeds(config, context)
+
+    execute_job(JOB, noted)
+    monkeypatch.setenv("ZOETROPE_RUN_ID", "run-3")
+    monkeypatch.setenv("ZOETROPE_FRESH", "true")
+    execute_job(JOB, noted)
+    assert len(set(keys)) == 2  # nor is what another run left half-way taken up
+    assert [entry.run_id for entry in collect(pod.store)] == ["run-1", "run-2", "run-3"]

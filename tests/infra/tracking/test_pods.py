@@ -50,20 +50,22 @@ def test_metrics_that_mlflow_missed_are_sent_at_the_end_of_the_run(tmp_path: Pat
     assert len(run_files.kept_metrics()) == 1
     run_files.note_step("stage_1", record_of(away, "stage_1"), "p")
     run_files.note_step("curate", record_of(away, "curate", run="run-0"), "p")
-    run_files.write_plan(RunPlan(run_id="run-1", pipeline="train", recipe="nano", recipe_digest="d", budget_usd="1"))
+    plan = RunPlan(run_id="run-1", pipeline="train", recipe="nano", recipe_digest="d", budget_usd="1")
+    run_files.write_plan(plan.model_copy(update={"headline": ("stage_1",)}))
 
     settings = settings_of(tmp_path, mlflow_uri)
     found = PodPublisher(settings).finish("FINISHED")
     client = Tracker(settings.tracking_uri, settings.experiment).client
     parent = client.get_run(found["run"])
     assert (parent.info.status, parent.data.params["budget_usd"]) == ("FINISHED", "1")
+    assert parent.data.metrics == {"final_loss": 1.0}
     assert parent.data.tags["zoetrope.kubeflow_run"] == "http://kubeflow/#/runs/details/run-1"
     steps = run_files.steps()
     stage = client.get_run(steps["stage_1"]["mlflow_run"])
     assert [each.value for each in client.get_metric_history(stage.info.run_id, "loss")] == [3.0, 2.0]
     assert stage.data.metrics["cost_usd"] == 0.5
-    cached = client.get_run(steps["curate"]["mlflow_run"])
-    assert (cached.data.tags["zoetrope.cached_from"], cached.data.metrics["cost_usd"]) == ("run-0", 0.0)
+    reused = client.get_run(steps["curate"]["mlflow_run"])
+    assert (reused.data.tags["zoetrope.reused_from"], reused.data.metrics["cost_usd"]) == ("run-0", 0.0)
     assert run_files.kept_metrics() == []
 
 

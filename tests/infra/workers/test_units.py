@@ -101,6 +101,19 @@ def test_other_code_or_other_units_are_other_work(functions: Any, tmp_path: Path
     assert len(set(stand_in.jobs)) == 3
 
 
+def test_what_was_done_under_a_key_of_its_own_is_found_by_another_step_key(
+    functions: Any, tmp_path: Path, stand_in: Any
+) -> None:
+    """A step whose thresholds changed has another key, and its units are the same work."""
+    given = context(tmp_path)
+    first = list(map_units(functions.square, numbers(functions, 2), given, 2, key="measurements"))
+    given.key = "other thresholds"
+    assert list(map_units(functions.square, numbers(functions, 2), given, 2, key="measurements")) == first
+    assert len(stand_in.jobs) == 1
+    list(map_units(functions.square, numbers(functions, 2), given, 2, key="other measurements"))
+    assert len(set(stand_in.jobs)) == 2
+
+
 def test_an_error_for_the_user_comes_back_whole_and_is_forgotten_afterwards(
     functions: Any, tmp_path: Path, stand_in: Any
 ) -> None:

@@ -12,7 +12,7 @@ from tests.pipelines.definition.compiler import Compiler, compiler
 from zoetrope.infra.images.lock import read_images
 from zoetrope.pipelines.definition.compile import COMPILED
 from zoetrope.pipelines.definition.resolve_component import resolve
-from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS, UNCACHED
+from zoetrope.pipelines.definition.step_table import PIPELINES, STEPS
 from zoetrope.pipelines.recipe.files import recipe_names
 
 ROOT = Path(__file__).parents[3]
@@ -75,10 +75,10 @@ def test_launchers_ask_for_nothing_themselves_and_pass_their_settings_on() -> No
 
 def test_the_form_has_few_described_inputs() -> None:
     expected = {
-        "data": ["budget_usd", "overrides", "source"],
-        "train": ["budget_usd", "dataset", "overrides", "promote_when_green"],
-        "evaluate": ["budget_usd", "checkpoint", "overrides", "promote_when_green"],
-        "full": ["budget_usd", "overrides", "promote_when_green", "source"],
+        "data": ["budget_usd", "fresh", "overrides", "source"],
+        "train": ["budget_usd", "dataset", "fresh", "overrides", "promote_when_green"],
+        "evaluate": ["budget_usd", "checkpoint", "fresh", "overrides", "promote_when_green"],
+        "full": ["budget_usd", "fresh", "overrides", "promote_when_green", "source"],
     }
     for pipeline in PIPELINES:
         spec = next(yaml.safe_load_all((CLUSTER / f"nano-{pipeline}.yaml").read_text()))
@@ -130,7 +130,7 @@ def test_a_pipeline_has_its_steps_their_caching_and_no_surprises(pipeline: str) 
     tasks = {task["taskInfo"]["name"]: task for task in spec["root"]["dag"]["tasks"].values()}
     assert set(tasks) == {"resolve", *PIPELINES[pipeline]}
     for name, task in tasks.items():
-        assert bool(task["cachingOptions"].get("enableCache")) == (name not in UNCACHED), name
+        assert bool(task["cachingOptions"].get("enableCache")) == (name in STEPS and STEPS[name].cached), name
     assert "pip install" not in text
     assert ":latest" not in text
 

@@ -1,15 +1,21 @@
 """`resolve`: one job per step, and a change touches the job of its own step alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from zoetrope.infra.context import StepResult
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.keys import store_result
+from zoetrope.infra.references import Reference
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.steps import StepJob
+from zoetrope.infra.store import open_store, put_json
 from zoetrope.pipelines.definition.inputs import RunInputs
-from zoetrope.pipelines.definition.resolve import fingerprint, require_user_files, resolve, resolve_jobs
+from zoetrope.pipelines.definition.resolve import resolve, resolve_jobs
 from zoetrope.pipelines.definition.step_table import STEPS
+from zoetrope.pipelines.definition.user_files import user_files
 from zoetrope.pipelines.recipe.recipe import load_recipe
 
 
@@ -27,7 +33,7 @@ def test_jobs_are_complete_and_repeat() -> None:
     assert changed(jobs(run="a"), jobs(run="b")) == {"report"}
     for name, text in list(jobs().items())[:-1]:
         job = StepJob.model_validate_json(text)
-        assert (job.step, len(job.code)) == (name, 64)
+        assert (job.step, bool(job.operators), bool(job.libraries)) == (name, STEPS[name].cached, STEPS[name].cached)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +50,25 @@ def test_a_change_touches_its_own_step(override: str, steps: set[str]) -> None:
     assert changed(jobs(), jobs(override)) - {"report"} == steps
 
 
-def test_the_fingerprint_of_a_folder_sees_changed_files(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"1")
-    first = fingerprint(tmp_path)
-    assert fingerprint(tmp_path) == first
-    (tmp_path / "a.mp4").write_bytes(b"22")
-    assert fingerprint(tmp_path) != first
-    with pytest.raises(ZoetropeError, match="no folder"):
-        fingerprint(tmp_path / "nowhere")
+def test_another_place_of_the_same_footage_is_no_change_and_other_bytes_are(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "film.mp4").write_bytes(b"1")
+
+    def key(folder: Path) -> str:
+        source = f"source={{folder: {folder}, licence: CC0-1.0, rights: ours}}"
+        parts = resolve_jobs(load_recipe("nano", [source]), Settings(store=str(tmp_path / "store")))["ingest"].parts({})
+        assert parts is not None
+        return parts.digest()
+
+    first = key(tmp_path / "a")
+    assert key(tmp_path / "b") == first
+    (tmp_path / "b" / "film.mp4").write_bytes(b"2")
+    assert key(tmp_path / "b") != first
+    (tmp_path / "a" / "film.txt").write_text("a caption")
+    assert key(tmp_path / "a") != first
+    with pytest.raises(ZoetropeError, match=r"source\.folder: there is no folder"):
+        key(tmp_path / "nowhere")
 
 
 def test_released_weights_are_part_of_the_cache_key(tmp_path: Path) -> None:
@@ -134,7 +151,7 @@ def test_wrong_losses_are_named(value: str, headline: str, hint: str) -> None:
 )
 def test_files_that_are_not_there_are_named_before_the_run(override: str, key: str) -> None:
     with pytest.raises(ZoetropeError, match=f"{key}: there is no file or folder /gone"):
-        require_user_files(load_recipe("nano", [override]))
+        user_files(load_recipe("nano", [override]))
 
 
 def test_other_first_weights_are_another_stage_1_and_other_encoders_another_encode(tmp_path: Path) -> None:
@@ -143,12 +160,39 @@ def test_other_first_weights_are_another_stage_1_and_other_encoders_another_enco
     for content in (b"a", b"b"):
         weights.write_bytes(content)
         found = resolve_jobs(load_recipe("nano", [f"model.pretrained={weights}"]), Settings())
-        keys.add(found["stage_1"].fingerprint)
-        assert not found["stage_2"].fingerprint
+        keys.add(found["stage_1"].content["model.pretrained"])
+        assert not found["stage_2"].content
+        assert "pretrained" in found["stage_1"].neutral  # another place is no other content
     assert len(keys) == 2
     for content in (b"a", b"b"):
         (tmp_path / "t5").mkdir(exist_ok=True)
         (tmp_path / "t5" / "model.safetensors").write_bytes(content)
         text = f"encode.text={{kind: folders, t5_folder: {tmp_path / 't5'}, clip_folder: {tmp_path / 't5'}}}"
-        keys.add(resolve_jobs(load_recipe("nano", [text]), Settings())["encode"].fingerprint)
+        keys.add(resolve_jobs(load_recipe("nano", [text]), Settings())["encode"].content["encode.text.t5_folder"])
     assert len(keys) == 4
+
+
+def test_what_is_known_names_the_run_that_made_it_and_what_follows_from_something_new_does_not(tmp_path: Path) -> None:
+    """KFP's cache keys a job's text: it answers for results that are whole, and for nothing else."""
+    store = open_store(tmp_path)
+
+    def origins(run: str, **more: Any) -> dict[str, str]:
+        found = resolve("nano", RunInputs(), Settings(run_id=run, store=store.root, **more))
+        jobs = [StepJob.model_validate_json(text) for text in found[:-1]]
+        return {job.step: job.origin for job in jobs}
+
+    def made(step: str, run: str, inputs: dict[str, str]) -> str:
+        parts = resolve_jobs(load_recipe("nano"), Settings())[step].parts(inputs)
+        assert parts is not None
+        product = put_json(store, {"schema": step})
+        store_result(store, parts, run, str(put_json(store, {"step": step})), StepResult(product))
+        return str(product)
+
+    assert set(origins("b").values()) == {"b"}
+    sources = made("ingest", "a", {})
+    clips = made("curate", "a2", {"sources": sources})
+    expected = dict.fromkeys(STEPS, "b") | {"ingest": "a", "curate": "a2"}
+    assert origins("b") == expected
+    assert set(origins("b", fresh=True).values()) == {"b"}
+    store.delete(Reference.parse(clips).uri)
+    assert origins("b") == expected | {"curate": "b"}

@@ -244,7 +244,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     spec: dict[str, Any] = json.loads(json.dumps(SPEC))
 
-    def write(pipeline: str, recipe: str, overrides: list[str], images: Any, path: Path, commit: str = "") -> None:
+    def write(pipeline: str, resolved: Any, images: Any, path: Path, commit: str = "") -> None:
         path.write_text(yaml.safe_dump(spec) + "---\nplatforms: {}\n")
 
     monkeypatch.setattr(zoetrope.pipelines.definition.compile, "compile_cluster", write, raising=False)

@@ -57,7 +57,7 @@ def test_steps_are_named_ordered_and_counted(kubeflow: Any, zoetrope: Any, run: 
     shown = json.loads(said.out)
     steps = [(each["step"], each["state"], each["attempts"], each["seconds"]) for each in shown["steps"]]
     assert steps == [
-        ("ingest", "cached", 0, 90.0), ("stage_1", "failed", 2, 90.0), ("finish", "not started", 0, None),
+        ("ingest", "reused", 0, 90.0), ("stage_1", "failed", 2, 90.0), ("finish", "not started", 0, None),
     ]  # fmt: skip
     assert (shown["state"], shown["seconds"], shown["link"]) == ("failed", 180.0, f"{kubeflow.url}/#/runs/details/r1")
 

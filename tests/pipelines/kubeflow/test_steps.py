@@ -89,7 +89,7 @@ def test_a_terminated_run_is_cancelled_though_kfp_lists_it_as_failed(show: Show,
 
 def test_steps_without_a_container_are_cached(show: Show) -> None:
     again = RECORDED["again"]
-    expected = ["succeeded", "cached", "cached", "cached", "cached", "succeeded"]
+    expected = ["succeeded", "reused", "reused", "reused", "reused", "succeeded"]
     assert states(show(again)) == expected
     assert states(show(again, Workflows(again["nodes"], compressed=False))) == expected
 

@@ -10,8 +10,8 @@ import pytest
 
 from zoetrope.infra.doctor import Finding
 from zoetrope.infra.store import open_store
+from zoetrope.pipelines.definition.resolved import Resolved
 from zoetrope.pipelines.kubeflow.demands import demands
-from zoetrope.pipelines.recipe.recipe import load_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -254,14 +254,14 @@ def test_waiting_outlives_an_api_server_that_is_away(
 
 
 def test_a_recipe_asks_for_what_its_pods_are_given() -> None:
-    recipe = load_recipe("nano", ["resources.stage_1.cpu=8", "cluster.cpu_request_share=0.5"])
-    found = {demand.step: demand for demand in demands(recipe)}
+    resolved = Resolved.read("nano", ["resources.stage_1.cpu=8", "cluster.cpu_request_share=0.5"])
+    found = {demand.step: demand for demand in demands(resolved)}
     stage = found["stage_1"]
     assert (stage.pods, stage.cpu, stage.cpu_limit, stage.runtime) == (2, 2.0, 4.0, "zoetrope-torch-cpu")
     assert (found["generate"].pods, found["generate"].runtime) == (1, "")
     assert found["ingest"].runtime == "zoetrope-plain"
     assert "promote" not in found
-    assert set(found) > {demand.step for demand in demands(recipe, "data")}
+    assert set(found) > {demand.step for demand in demands(resolved, "data")}
 
 
 def test_a_cluster_that_does_not_fit_is_one_line_and_creates_nothing(
@@ -278,8 +278,8 @@ def test_a_cluster_that_does_not_fit_is_one_line_and_creates_nothing(
 
 
 def test_a_job_that_no_budget_covers_is_one_line_and_creates_nothing(kubeflow: Any, zoetrope: Any) -> None:
-    devices = "resources.stage_1={cpu: 2, memory_gb: 4, gpus: 2, gpu_kind: h100}"
-    said = zoetrope("submit", "nano", "--host", kubeflow.url, "--set", devices, "--budget", "1")
+    large = "resources.stage_1={cpu: 2000, memory_gb: 4}"
+    said = zoetrope("submit", "nano", "--host", kubeflow.url, "--set", large, "--budget", "1")
     assert (said.code, kubeflow.created) == (2, [])
     assert said.problem.startswith("budget: stage_1 may cost up to ")
     assert said.problem.endswith("until its deadline, the budget is 1.00 USD")

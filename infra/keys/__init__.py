@@ -1,0 +1,17 @@
+"""What a step's result depends on (its key), and the results that are known for a key."""
+
+from zoetrope.infra.keys.closure import operators
+from zoetrope.infra.keys.key import KeyParts, differences
+from zoetrope.infra.keys.results import StoredResult, find_result, known_results, store_result
+from zoetrope.infra.keys.versions import libraries
+
+__all__ = [
+    "KeyParts",
+    "StoredResult",
+    "differences",
+    "find_result",
+    "known_results",
+    "libraries",
+    "operators",
+    "store_result",
+]

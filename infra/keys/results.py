@@ -1,0 +1,149 @@
+"""Results that are known: what a step made for a key lies in the store and is used wherever the key is met again.
+
+`results/STEP/KEY.json` is an entry, not a root: garbage collection may take the content, and an entry whose content
+is not whole any more is no result.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pydantic import Field
+
+from zoetrope.infra.config import StrictModel
+from zoetrope.infra.context import StepResult
+from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.keys.key import KeyParts
+from zoetrope.infra.references import Reference, canonical_json
+from zoetrope.infra.store import Store, get_bytes, get_json, put_content
+
+SCHEMA = "zoetrope.result.v1"
+FOLDER = "results"
+_REFERENCE = re.compile(r"\S.*@sha256:[0-9a-f]{64}", re.DOTALL)
+_AT_ONCE = 16
+"""Questions to the store at the same time: a generate step names a hundred videos."""
+
+
+class StoredResult(StrictModel):
+    """What a step made for a key.
+
+    Attributes:
+        step: name of the step.
+        parts: the key, part by part.
+        run_id: the run that made it.
+        record: reference of the record of that execution.
+        product: reference of the manifest.
+        files: name -> reference of the small files beside the page.
+        contents: URI of everything that the manifest names -> its size in bytes.
+    """
+
+    step: str
+    parts: KeyParts
+    run_id: str
+    record: str
+    product: str
+    files: dict[str, str] = Field(default_factory=dict)
+    contents: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The step key."""
+        return self.parts.digest()
+
+    def step_result(self, store: Store) -> StepResult:
+        """The result as the step returned it."""
+        record = get_json(store, self.record)
+        return StepResult(
+            product=Reference.parse(self.product),
+            key_figure=record["key_figure"],
+            metrics=record["metrics"],
+            parameters=record["parameters"],
+            artifacts={name: Reference.parse(text) for name, text in record["artifacts"].items()},
+            gates=record["gates"],
+            page=record["page"],
+            files={name: get_bytes(store, reference) for name, reference in self.files.items()},
+        )
+
+
+def entry_key(step: str, key: str) -> str:
+    """Where the result of a key lies in the store."""
+    return f"{FOLDER}/{step}/{key}.json"
+
+
+def store_result(store: Store, parts: KeyParts, run_id: str, record: str, result: StepResult) -> StoredResult:
+    """Remembers what a step made; the last one to do so for a key wins, and both are right."""
+    known = StoredResult(
+        step=parts.step,
+        parts=parts,
+        run_id=run_id,
+        record=record,
+        product=str(result.product),
+        files={name: str(put_content(store, data, "")) for name, data in sorted(result.files.items())},
+        contents=_sizes(store, sorted(named_uris(get_json(store, result.product)))),
+    )
+    value = {"schema": SCHEMA, **known.model_dump(mode="json")}
+    store.put_bytes(entry_key(parts.step, parts.digest()), canonical_json(value))
+    return known
+
+
+def find_result(store: Store, step: str, key: str) -> StoredResult | None:
+    """The result of a key, None where there is none or what it names is not whole any more.
+
+    The manifest's digest is checked, and that everything which it names is there with its size; the bytes of that
+    are checked when they are read.
+    """
+    known = _read(store, store.uri(entry_key(step, key)))
+    return known if known is not None and known.key == key and not problem(store, known) else None
+
+
+def problem(store: Store, known: StoredResult) -> str:
+    """Why a stored result cannot be used, as one phrase; empty where it can."""
+    try:
+        for reference in (known.product, known.record, *known.files.values()):
+            get_bytes(store, reference)
+        sizes = _sizes(store, list(known.contents))
+    except ZoetropeError as error:
+        if error.retryable:  # the store does not answer, which says nothing about the result
+            raise
+        return error.headline
+    changed = next((uri for uri, size in known.contents.items() if sizes[uri] != size), "")
+    return f"{changed}: {sizes[changed]} bytes instead of {known.contents[changed]}" if changed else ""
+
+
+def known_results(store: Store, step: str) -> Iterator[StoredResult]:
+    """All results of a step, whether or not their content is still whole, in no order that means anything."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for known in pool.map(lambda uri: _read(store, uri), list(store.list(f"{FOLDER}/{step}/"))):
+            if known is not None:
+                yield known
+
+
+def named_uris(value: Any) -> set[str]:
+    """URIs of everything that a manifest names: references, and `uri` of shards, whose checksum stands beside it."""
+    if isinstance(value, str):
+        return {Reference.parse(value).uri} if _REFERENCE.fullmatch(value) else set()
+    if isinstance(value, Mapping):
+        found = {value["uri"]} if isinstance(value.get("uri"), str) and "sha256" in value else set()
+        return found.union(*(named_uris(each) for each in value.values()))
+    if isinstance(value, list):
+        return set().union(*(named_uris(each) for each in value))
+    return set()
+
+
+def _sizes(store: Store, uris: list[str]) -> dict[str, int]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(uris, pool.map(store.size, uris), strict=True))
+
+
+def _read(store: Store, uri: str) -> StoredResult | None:
+    """An entry; None where there is none, or one that this version cannot read."""
+    if not store.exists(uri):
+        return None
+    value = json.loads(store.read(uri))
+    if value.pop("schema", "") != SCHEMA:
+        return None
+    return StoredResult.model_validate(value)
