@@ -14,12 +14,14 @@ E2E_IMAGES ?=
 E2E_OPTIONS ?=
 # of `make overlay`
 OVERLAY ?= dev
+# of `make golden-numbers`: recipes whose data pipeline is run for the digest of its dataset (nano: minutes)
+RUNS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden clean
+.PHONY: help setup demo test test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden golden-numbers clean
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## install everything into .venv (TORCH=cpu takes PyTorch's CPU build)
 
@@ -83,6 +85,9 @@ overlay: $(STAMP) ## write OVERLAY=dev|prod|profile with the digests of images.l
 golden: $(STAMP) ## compile what is committed in pipelines/compiled (after a change of pipelines or recipes)
 	@$(BIN)/zoetrope compile
 	@$(BIN)/zoetrope compile --target cluster --images tests/fixtures/images.lock --commit '' --out pipelines/compiled/cluster
+
+golden-numbers: $(STAMP) ## compute losses, norms and digests of this type of CPU again (RUNS="tiny nano": of whole runs too)
+	@$(BIN)/python -m tests.golden --runs $(RUNS)
 
 clean: ## remove the environment and the local state
 	rm -rf .venv .typing .zoetrope

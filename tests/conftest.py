@@ -1,19 +1,38 @@
-"""A stand-in for the cluster: the replicas of a job as processes of this machine that share the store and no disk."""
+"""What holds for all tests, and a stand-in for the cluster: replicas of a job that share the store and no disk."""
 
 from __future__ import annotations
 
 import copy
+import os
 import random
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
+from tests.processes import nothing_left_running
+from tests.shared import once
 from zoetrope.infra.launch import JobReport, run_app, run_local
 from zoetrope.infra.settings import Settings
+from zoetrope.infra.tracking import local_tracking_uri
+from zoetrope.infra.tracking.client import open_client
+
+__all__ = ["nothing_left_running"]  # a fixture
+
+# No example has a deadline and none is too slow: on a loaded machine any may be. In CI the examples are the same every
+# time, so that a change is not blamed for what another draw finds; at home they are others every time.
+hypothesis.settings.register_profile(
+    "zoetrope",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+hypothesis.settings.load_profile("zoetrope")
 
 
 class StandIn:
@@ -89,6 +108,22 @@ def free_port() -> int:
                 continue
             return port
     raise OSError("no free port between 20000 and 30000")
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database of MLflow in which nothing is yet, to be copied; making one takes seconds."""
+
+    def make(folder: Path) -> None:
+        open_client(local_tracking_uri(folder)).search_experiments()
+
+    return once(tmp_path_factory, "mlflow", make)
+
+
+@pytest.fixture
+def mlflow_uri(empty_mlflow: Path, tmp_path: Path) -> str:
+    """Address of a database of the test's own."""
+    return local_tracking_uri(shutil.copytree(empty_mlflow, tmp_path / "mlflow"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.golden.runs import check_dataset
 from zoetrope.infra.store import get_json, open_store
 
 ZOETROPE = str(Path(sys.executable).parent / "zoetrope")
@@ -46,6 +47,7 @@ def test_the_model_learned_and_an_untrained_one_did_not(fresh: dict[str, Any], s
 
 def test_it_is_promoted_within_memory_and_its_report_is_there(fresh: dict[str, Any], state: Path) -> None:
     assert fresh["status"] == "FINISHED"
+    check_dataset("nano", fresh["dataset"]["digest"])
     assert "is champion" in fresh["steps"]["promote"]["key_figure"]
     assert fresh["peak_memory_bytes"] < 4e9
     assert (state / "runs" / fresh["run_id"] / "report.html").stat().st_size > 100_000

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.golden.runs import check_dataset
 from zoetrope.infra.processes import RunLock
 
 ZOETROPE = [str(Path(sys.executable).parent / "zoetrope")]
@@ -89,6 +90,7 @@ def test_a_run_leaves_a_record_a_version_a_report_and_no_process(undisturbed: Pa
     assert list(record["steps"]) == ["ingest", "curate", "caption", "autoencoder", "encode", "report"]
     assert all(state["status"] == "succeeded" for state in record["steps"].values())
     assert record["dataset"]["tag"] == "tiny-v1"
+    check_dataset("tiny", record["dataset"]["digest"])
     assert float(record["cost_usd"]) > 0
     report = (undisturbed / "runs" / record["run_id"] / "report.html").read_text()
     assert record["dataset"]["digest"][:12] in report

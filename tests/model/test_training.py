@@ -196,9 +196,15 @@ def test_padded_text_goes_in_without_lengths():
 
 
 def test_averaged_weights_are_handed_on():
-    averaged = run()
-    last = run(replace(STAGE, optimizer=replace(STAGE.optimizer, ema_decay=0)))
-    assert any(not torch.equal(averaged.weights[name], tensor) for name, tensor in last.weights.items())
+    """Of two steps: 0.9 of the weights after the first and 0.1 of those after the second."""
+    steady = replace(STAGE.optimizer, decay="constant")
+    last = [
+        run(replace(STAGE, steps=steps, optimizer=replace(steady, ema_decay=0))).weights.items() for steps in (1, 2)
+    ]
+    averaged = run(replace(STAGE, steps=2, optimizer=steady)).weights
+    for (name, first), (_, second) in zip(*last, strict=True):
+        torch.testing.assert_close(averaged[name], 0.9 * first + 0.1 * second, rtol=1e-6, atol=1e-7)
+    assert any(not torch.equal(first, second) for (_, first), (_, second) in zip(*last, strict=True))
 
 
 def test_divergence_is_named():

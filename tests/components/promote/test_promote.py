@@ -1,6 +1,7 @@
 """Promote decides from scores, gates, cost and rights, on a real registry."""
 
 import math
+import shutil
 from decimal import Decimal
 
 import pytest
@@ -14,8 +15,8 @@ from zoetrope.infra.tracking import ModelRegistry, Tracker, local_tracking_uri
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    return local_tracking_uri(tmp_path_factory.mktemp("mlflow"))
+def uri(tmp_path_factory, empty_mlflow):
+    return local_tracking_uri(shutil.copytree(empty_mlflow, tmp_path_factory.mktemp("promote") / "mlflow"))
 
 
 class Bench:

@@ -176,7 +176,7 @@ def test_reservations_are_no_entries(memory):
 JOBS = st.tuples(st.sampled_from(["a", "b", "c"]), st.booleans())
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     launchers=st.lists(JOBS, min_size=2, max_size=4),
     sizes=st.fixed_dictionaries({job: st.integers(1, 5) for job in ("a", "b", "c")}),

@@ -160,7 +160,7 @@ def test_heartbeats_of_several_threads_keep_one_chain(store):
     assert collect(store)[0].outcome == "succeeded"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(flip=st.integers(min_value=0), value=st.integers(1, 255))
 def test_no_single_changed_byte_goes_unnoticed(tmp_path_factory, flip, value):
     directory = tmp_path_factory.mktemp("store")

@@ -20,7 +20,7 @@ POD = PodFacts(
     resources=Resources(cpu=4, memory_gb=16, gpus=8, gpu_kind="h200"), gpu_resource="nvidia.com/gpu", node="n1",
     node_type="p5en.48xlarge", created=START - 90, scheduled=START,
 )  # fmt: skip
-SHARED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ended(pod, after, outcome="succeeded", reason=""):

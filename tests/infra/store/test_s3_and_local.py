@@ -52,7 +52,7 @@ def test_empty_objects(store, tmp_path):
 DATA = bytes(range(256)) * 5
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, len(DATA) + 10), length=st.none() | st.integers(0, len(DATA) + 10))
 @example(start=0, length=0)
 @example(start=len(DATA), length=None)
@@ -65,7 +65,7 @@ def test_ranges_are_slices(store, start, length):
     assert store.read(uri, start, length) == DATA[start:][:length]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text(
         st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=("C",)), min_size=1, max_size=30

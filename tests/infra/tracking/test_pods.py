@@ -8,19 +8,19 @@ from zoetrope.infra.context import StepContext
 from zoetrope.infra.runs import RunFiles, RunPlan
 from zoetrope.infra.settings import Settings
 from zoetrope.infra.store import open_store, put_json
-from zoetrope.infra.tracking import Tracker, local_tracking_uri
+from zoetrope.infra.tracking import Tracker
 from zoetrope.infra.tracking.live import live_metrics
 from zoetrope.infra.tracking.pod_publisher import PodPublisher
 
 AWAY = "http://127.0.0.1:9"
 
 
-def settings_of(tmp_path: Path, uri: str = "") -> Settings:
+def settings_of(tmp_path: Path, uri: str) -> Settings:
     return Settings(
         store=str(tmp_path / "store"),
         run_id="run-1",
         cluster=True,
-        tracking_uri=uri or local_tracking_uri(tmp_path / "mlflow"),
+        tracking_uri=uri,
         kubeflow_url="http://kubeflow",
     )
 
@@ -39,7 +39,7 @@ def record_of(settings: Settings, step: str, run: str = "run-1") -> str:
     return str(put_json(open_store(settings.store), value))
 
 
-def test_metrics_that_mlflow_missed_are_sent_at_the_end_of_the_run(tmp_path: Path) -> None:
+def test_metrics_that_mlflow_missed_are_sent_at_the_end_of_the_run(tmp_path: Path, mlflow_uri: str) -> None:
     away = settings_of(tmp_path, AWAY)
     context = context_of(away, tmp_path)
     named = away.model_copy(update={"mlflow_run_id": "0" * 32})
@@ -53,7 +53,7 @@ def test_metrics_that_mlflow_missed_are_sent_at_the_end_of_the_run(tmp_path: Pat
     plan = RunPlan(run_id="run-1", pipeline="train", recipe="nano", recipe_digest="d", budget_usd="1")
     run_files.write_plan(plan.model_copy(update={"headline": ("stage_1",)}))
 
-    settings = settings_of(tmp_path)
+    settings = settings_of(tmp_path, mlflow_uri)
     found = PodPublisher(settings).finish("FINISHED")
     client = Tracker(settings.tracking_uri, settings.experiment).client
     parent = client.get_run(found["run"])
@@ -69,8 +69,8 @@ def test_metrics_that_mlflow_missed_are_sent_at_the_end_of_the_run(tmp_path: Pat
     assert run_files.kept_metrics() == []
 
 
-def test_a_job_logs_into_the_run_that_its_step_opened(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path)
+def test_a_job_logs_into_the_run_that_its_step_opened(tmp_path: Path, mlflow_uri: str) -> None:
+    settings = settings_of(tmp_path, mlflow_uri)
     publisher = PodPublisher(settings)
     opened = publisher.open("stage_1")
     assert opened == publisher.open("stage_1")

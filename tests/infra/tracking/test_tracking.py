@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -15,8 +16,8 @@ from zoetrope.infra.tracking.outbox import flatten
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory):
-    return local_tracking_uri(tmp_path_factory.mktemp("state") / "mlflow")
+def uri(tmp_path_factory, empty_mlflow):
+    return local_tracking_uri(shutil.copytree(empty_mlflow, tmp_path_factory.mktemp("state") / "mlflow"))
 
 
 @pytest.fixture

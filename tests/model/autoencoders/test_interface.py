@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zoetrope.model.autoencoders import (
@@ -50,7 +50,6 @@ def test_only_a_distribution_is_sampled():
         assert torch.equal(first, model.encode(video)) is not is_sampled
 
 
-@settings(deadline=None)
 @given(st.sampled_from(BOTH), st.integers(-3, 200))
 def test_the_nearest_number_of_frames_is_valid_and_nearest(config, frames):
     def valid(count):

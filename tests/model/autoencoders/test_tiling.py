@@ -43,7 +43,6 @@ def cut(video, lengths):
         start, at = start + lengths[at % len(lengths)], at + 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 6), st.integers(0, 3), st.integers(0, 1))
 def test_tiles_of_what_no_network_changes_blend_to_the_whole(lengths, size, overlap, leading):
     overlap = min(overlap, size // 2)
@@ -60,7 +59,7 @@ def test_the_blend_is_linear():
     assert joined(blended(tiles, 1, 4), 1).tolist() == [expected]
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=3))
 def test_a_stream_gives_what_the_whole_gives(lengths):
     for config, frames in ((DC_AE, 76), (HUNYUAN, 45)):

@@ -53,7 +53,7 @@ def test_what_a_file_may_lack_is_zero_on_the_meta_device(tmp_path):
     assert torch.equal(model.img_in.weight, text_only.img_in.weight)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.lists(st.integers(1, 5), max_size=3),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool]),

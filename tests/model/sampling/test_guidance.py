@@ -133,7 +133,7 @@ def test_only_image_to_video_has_dynamic_weights():
     assert weights.flatten(1).tolist() == [[1, 2, 3], [3, 3, 3], [3, 3, 3]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-5, 5), st.floats(-5, 5))
 def test_equal_velocities_stay_whatever_the_guidance(text_weight, image_weight):
     velocity = torch.arange(4.0).view(1, 1, 4, 1, 1)

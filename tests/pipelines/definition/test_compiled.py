@@ -1,13 +1,14 @@
 """The compiled YAML: committed, byte-identical, complete."""
 
 import re
-import subprocess
-import sys
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.pipelines.definition.compiler import Compiler, compiler
 from zoetrope.infra.images.lock import read_images
 from zoetrope.pipelines.definition.compile import COMPILED
 from zoetrope.pipelines.definition.resolve_component import resolve
@@ -19,25 +20,14 @@ CLUSTER = COMPILED / "cluster"
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "images.lock"
 
 
-def compiling(*arguments: str, images: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`zoetrope compile` in a process of its own, as users have it.
-
-    KFP asks `inspect` for its callers at each setting of a task, which looks at every imported module: among those of
-    all tests that takes minutes.
-    """
-    command = [str(Path(sys.executable).parent / "zoetrope"), "compile", *arguments]
-    command += ["--target", "cluster", "--images", str(images), "--commit", ""] if images else []
-    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("compiled")
-    assert compiling("--out", str(directory)).returncode == 0
-    return directory
+def compiling() -> Iterator[Compiler]:
+    """`zoetrope compile` in a process of its own."""
+    with compiler() as started:
+        yield started
 
 
-def test_the_committed_files_are_what_compiles_now() -> None:
+def test_the_committed_files_are_what_compiles_now(compiling: Compiler) -> None:
     done = compiling("--check")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in COMPILED.glob("*.yaml")} == {
@@ -45,7 +35,7 @@ def test_the_committed_files_are_what_compiles_now() -> None:
     }
 
 
-def test_the_committed_files_for_a_cluster_are_what_compiles_now() -> None:
+def test_the_committed_files_for_a_cluster_are_what_compiles_now(compiling: Compiler) -> None:
     done = compiling("--check", "--out", str(CLUSTER), images=FIXTURE)
     assert done.returncode == 0, done.stderr
 
@@ -97,7 +87,7 @@ def test_the_form_has_few_described_inputs() -> None:
         assert all(len(each["description"]) > 20 for each in inputs.values())
 
 
-def test_an_image_that_is_not_in_the_lock_is_named(tmp_path: Path) -> None:
+def test_an_image_that_is_not_in_the_lock_is_named(tmp_path: Path, compiling: Compiler) -> None:
     poor = tmp_path / "images.lock"
     poor.write_text(f'core = "{read_images(FIXTURE).image("core")}"\n')
     done = compiling("nano", "--out", str(tmp_path), images=poor)
@@ -105,13 +95,15 @@ def test_an_image_that_is_not_in_the_lock_is_named(tmp_path: Path) -> None:
     assert re.search(r"images\.lock holds no image 'train'", done.stderr)
 
 
-def test_memory_of_half_a_gigabyte_compiles(tmp_path: Path) -> None:
+def test_memory_of_half_a_gigabyte_compiles(tmp_path: Path, compiling: Compiler) -> None:
     less = ("--set", "resources.stage_1={cpu: 2, memory_gb: 0.5}")
     assert compiling("nano", "--out", str(tmp_path), *less, images=FIXTURE).returncode == 0
     assert "resourceMemoryLimit: 250M" in (tmp_path / "nano-train.yaml").read_text()
 
 
-def test_a_recipe_file_travels_inside_the_yaml_and_a_folder_of_this_machine_does_not(tmp_path: Path) -> None:
+def test_a_recipe_file_travels_inside_the_yaml_and_a_folder_of_this_machine_does_not(
+    tmp_path: Path, compiling: Compiler
+) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: nano\nname: mine\n")
     assert compiling(str(mine), "--out", str(tmp_path / "out"), images=FIXTURE).returncode == 0
@@ -122,7 +114,8 @@ def test_a_recipe_file_travels_inside_the_yaml_and_a_folder_of_this_machine_does
     assert "pods do not see the folder /videos" in done.stderr
 
 
-def test_drift_is_named(compiled: Path) -> None:
+def test_drift_is_named(tmp_path: Path, compiling: Compiler) -> None:
+    compiled = shutil.copytree(COMPILED, tmp_path / "compiled")
     path = compiled / "nano-data.yaml"
     path.write_text(path.read_text().replace("sources", "sauces", 1))
     done = compiling("--check", "--out", str(compiled))

@@ -72,7 +72,7 @@ def test_the_names_are_those_of_the_published_files():
     assert not any(parameter.requires_grad for parameter in PerceptualDistance().parameters())
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(first=st.integers(0, 99), second=st.integers(0, 99))
 def test_a_distance_is_symmetric_and_zero_for_equals_alone(distance, first, second):
     a, b = images(first), images(second)
