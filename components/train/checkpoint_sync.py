@@ -31,9 +31,7 @@ class CheckpointSync:
         warn: is told of each state that is passed over because it is damaged.
     """
 
-    def __init__(
-        self, store: Store, key: str, warn: Callable[[str], None] = warn_in_log
-    ) -> None:
+    def __init__(self, store: Store, key: str, warn: Callable[[str], None] = warn_in_log) -> None:
         self._store = store
         self._key = key
         self._warn = warn

@@ -141,11 +141,12 @@ class _Pass:
         """The answers of KFP's cache on this machine."""
         for path in sorted((self.places.state / "kfp-cache").glob("*.json")):
             status = path.stat()
-            if status.st_mtime < self.since:
-                if any(digest not in self.reached for digest, _ in named(path.read_bytes())):
-                    self.done.add("answers of KFP's cache", status.st_size)
-                    if not self.dry_run:
-                        path.unlink(missing_ok=True)
+            if status.st_mtime >= self.since:
+                continue
+            if any(digest not in self.reached for digest, _ in named(path.read_bytes())):
+                self.done.add("answers of KFP's cache", status.st_size)
+                if not self.dry_run:
+                    path.unlink(missing_ok=True)
 
     def _sweep_measurements(self) -> None:
         """Parts of whose sources none is there any more."""

@@ -19,6 +19,7 @@ def open_root(root: str) -> LocalStore:
     """The store of a path or of `file:///...`."""
     return LocalStore(Path(unquote(urlsplit(root).path)) if is_absolute(root) else Path(root))
 
+
 PARTS = ".parts"
 """Folder of a store in which files are written until they are whole: what a killed process leaves lies there."""
 

@@ -72,9 +72,7 @@ def collect_garbage(
     if settings.store:
         _require_registries(remote, settings.tracking_uri, no_versions=no_versions, no_models=no_models)
     with tempfile.TemporaryDirectory(prefix="zoetrope-gc-") as scratch:
-        places = Places(
-            state_store(store), Path(scratch), paths.root, remote, "" if no_models else tracking_uri(store)
-        )
+        places = Places(state_store(store), Path(scratch), paths.root, remote, "" if no_models else tracking_uri(store))
         done = work(places, older_than * DAY, dry_run=dry_run)
     if as_json:
         typer.echo(json.dumps(_as_json(done, dry_run), indent=1))

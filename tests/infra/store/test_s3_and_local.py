@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.infra.store.conftest import s3_settings
-
 from zoetrope.infra.errors import EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError
 from zoetrope.infra.store import get_json, local, open_store, put_json, s3
 from zoetrope.infra.store.local import LocalStore
