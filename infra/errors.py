@@ -57,6 +57,11 @@ class ServiceError(ZoetropeError):
         self.status = status
 
     @property
+    def unanswered(self) -> bool:
+        """Whether nobody answered; a service that starts up does so for a while."""
+        return self.status == 0
+
+    @property
     def not_found(self) -> bool:
         """Whether the service has no such thing."""
         return self.status == NOT_FOUND

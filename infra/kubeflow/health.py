@@ -9,7 +9,7 @@ from typing import Any
 
 import urllib3
 
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ServiceError, ZoetropeError
 from zoetrope.infra.kubeflow.settings import HOST_HINT, KubeflowSettings
 
 OLDEST = (2, 17)
@@ -81,46 +81,51 @@ def unreachable(host: str, error: Exception) -> ZoetropeError:
     """The error for a server that does not answer."""
     reason = str(error)
     if "Name or service not known" in reason or "NameResolution" in reason or "getaddrinfo" in reason:
-        why = "its name is unknown"
-    elif "refused" in reason:
-        why = "connection refused"
-    elif "CERTIFICATE" in reason.upper():
+        return ZoetropeError(f"Kubeflow Pipelines at {host}: its name is unknown", HOST_HINT)
+    if "CERTIFICATE" in reason.upper():
         return ZoetropeError(
             f"Kubeflow Pipelines at {host}: its certificate is not trusted",
             "name the certificate authority in ZOETROPE_KFP_CA_FILE",
         )
-    elif "timed out" in reason.lower():
+    if "SSL" in reason.upper() and "refused" not in reason and "timed out" not in reason.lower():
+        return ZoetropeError(
+            f"Kubeflow Pipelines at {host}: it does not speak TLS as asked (http instead of https?)", HOST_HINT
+        )
+    why = "connection refused" if "refused" in reason else "no answer"
+    if "timed out" in reason.lower():
         why = "no answer in time"
-    elif "SSL" in reason.upper():
-        why = "it does not speak TLS as asked (http instead of https?)"
-    else:
-        why = "no answer"
-    return ZoetropeError(f"Kubeflow Pipelines at {host}: {why}", HOST_HINT)
+    return ServiceError(f"Kubeflow Pipelines at {host}: {why}", HOST_HINT)
 
 
-def refused(host: str, status: int, message: str = "") -> ZoetropeError:
+def refused(host: str, status: int, message: str = "") -> ServiceError:
     """The error for an answer that is none of ours."""
     name = f"Kubeflow Pipelines at {host}"
     if status == 401 or 300 <= status < 400:
-        return ZoetropeError(
+        return ServiceError(
             f"{name}: the login is missing or has expired ({status})",
             "give a new token by --token-file or KFP_TOKEN, or cookies by KFP_COOKIES; see docs/how-to/cluster.md",
+            status=status,
         )
     if status == 403:
-        return ZoetropeError(
+        return ServiceError(
             f"{name}: not allowed (403){': ' + message if message else ''}",
             "the token may be expired or of another namespace; give --token-file, and --namespace of your profile",
+            status=status,
         )
     if status == 404 and not message:
-        return ZoetropeError(
+        return ServiceError(
             f"{name}: answers, but not with the API v2beta1 (404)",
             "the URL may need a path, e.g. https://kubeflow.example/pipeline",
+            status=status,
         )
     if status in _PASSING:
-        return ZoetropeError(
-            f"{name}: server error ({status}){': ' + message if message else ''}", "try again", retryable=True
+        return ServiceError(
+            f"{name}: server error ({status}){': ' + message if message else ''}",
+            "try again",
+            status=status,
+            retryable=True,
         )
-    return ZoetropeError(f"{name}: {message or 'refused'} ({status})", "")
+    return ServiceError(f"{name}: {message or 'refused'} ({status})", status=status)
 
 
 def _parse(host: str, data: bytes) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import urllib3
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import retry_if_exception
 
 from zoetrope.infra.kubernetes.errors import FORBIDDEN, PASSING_STATUS, UNAUTHORIZED, ApiRefusedError
+from zoetrope.infra.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -22,7 +23,7 @@ REMIND_SECONDS = 15.0
 GRACE_SECONDS = 30.0
 
 
-class RetryPolicy:
+class OutageRetry:
     """Repeats calls that failed by a fault that passes.
 
     Args:
@@ -40,12 +41,9 @@ class RetryPolicy:
 
     def call(self, what: str, function: Callable[[], Result]) -> Result:
         """`function()`, again and again while it fails by a fault that passes; the last error goes on."""
-        retrying: Any = Retrying(
-            retry=retry_if_exception(self._passes),
-            stop=stop_after_delay(self.seconds),
-            wait=wait_exponential_jitter(multiplier=0.2, max=self.longest_wait, jitter=0.2),
-            before_sleep=lambda state: self._log_failure(what, state.outcome.exception() if state.outcome else None),
-            reraise=True,
+        retrying = RetryPolicy(seconds=self.seconds, longest_wait=self.longest_wait).retrying(
+            retry_if_exception(self._passes),
+            lambda state: self._log_failure(what, state.outcome.exception() if state.outcome else None),
         )
         result: Result = retrying(function)
         self._note_success()

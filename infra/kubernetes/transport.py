@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import urllib3
 
 from zoetrope.infra.kubernetes.errors import GONE, NOT_FOUND, ApiRefusedError, explain
-from zoetrope.infra.kubernetes.retry import RetryPolicy
+from zoetrope.infra.kubernetes.retry import OutageRetry
 
 if TYPE_CHECKING:
     from kubernetes import client
@@ -46,7 +46,7 @@ class Transport:
         self.api_client = api_client
         self.core = client.CoreV1Api(api_client)
         self.host = str(api_client.configuration.host)
-        self.retry_policy = RetryPolicy(retry_seconds)
+        self.retry_policy = OutageRetry(retry_seconds)
 
     def _path(self, kind: str, name: str = "") -> str:
         return f"{PREFIXES[kind]}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")

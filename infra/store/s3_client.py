@@ -14,16 +14,10 @@ from minio.credentials import AWSConfigProvider, ChainedProvider, IamAwsProvider
 from minio.error import InvalidResponseError, S3Error, ServerError
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-    wait_exponential_jitter,
-)
+from tenacity import RetryCallState, retry_if_exception_type, retry_if_result
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.retry import RetryPolicy, reason_of
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -61,6 +55,11 @@ class S3Settings(BaseSettings):
     attempts: int = Field(default=5, ge=1, validation_alias="ZOETROPE_S3_ATTEMPTS")
     longest_wait: float = Field(default=10.0, ge=0, validation_alias="ZOETROPE_S3_LONGEST_WAIT")
 
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often one request is repeated."""
+        return RetryPolicy(attempts=self.attempts, longest_wait=self.longest_wait)
+
 
 def connect(settings: S3Settings) -> Minio:
     """A client; nothing is sent yet.
@@ -85,11 +84,8 @@ def connect(settings: S3Settings) -> Minio:
 
 def again(call: Callable[[], Result], settings: S3Settings, what: str) -> Result:
     """Calls, and calls again while the answer breaks off."""
-    retrying: Any = Retrying(
-        retry=retry_if_exception_type(urllib3.exceptions.HTTPError),
-        reraise=True,
-        **_retry_options(settings, what),
-    )
+    passes = retry_if_exception_type(urllib3.exceptions.HTTPError)
+    retrying = settings.retry_policy.retrying(passes, _saying(settings, what))
     return retrying(call)  # type: ignore[no-any-return]
 
 
@@ -121,27 +117,20 @@ class _RetryingPool(urllib3.PoolManager):
     def urlopen(self, method: str, url: str, redirect: bool = True, **keywords: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         parts = urlsplit(url)
         what = f"S3 {method} {parts.scheme}://{parts.netloc}{parts.path}"
-        retrying: Any = Retrying(
-            retry=retry_if_exception_type(urllib3.exceptions.HTTPError) | retry_if_result(_asks_to_wait),
-            # The last answer goes to the client, which knows what the server said.
-            retry_error_callback=_last_answer,
-            **_retry_options(self._settings, what),
+        passes = retry_if_exception_type(urllib3.exceptions.HTTPError) | retry_if_result(_asks_to_wait)
+        # The last answer goes to the client, which knows what the server said.
+        retrying = self._settings.retry_policy.retrying(
+            passes, _saying(self._settings, what), retry_error_callback=_last_answer
         )
         return retrying(super().urlopen, method, url, redirect, **keywords)  # type: ignore[no-any-return]
 
 
-def _retry_options(settings: S3Settings, what: str) -> dict[str, Any]:
+def _saying(settings: S3Settings, what: str) -> Callable[[RetryCallState], None]:
     def say(state: RetryCallState) -> None:
-        outcome = state.outcome
-        error = outcome.exception() if outcome else None
-        reason = error or (f"HTTP status {outcome.result().status}" if outcome else "no answer")
-        log.warning("%s: %s; try %d of %d follows", what, reason, state.attempt_number + 1, settings.attempts)
+        follows = f"try {state.attempt_number + 1} of {settings.attempts} follows"
+        log.warning("%s: %s; %s", what, reason_of(state), follows)
 
-    return {
-        "stop": stop_after_attempt(settings.attempts),
-        "wait": wait_exponential_jitter(multiplier=0.2, max=settings.longest_wait, jitter=0.2),
-        "before_sleep": say,
-    }
+    return say
 
 
 def _asks_to_wait(response: urllib3.BaseHTTPResponse) -> bool:

@@ -6,16 +6,19 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, retry_if_exception
 
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.redact import redacted
+from zoetrope.infra.retry import RetryPolicy, reason_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 # Read by mlflow when it is imported or connects. Its own defaults retry for minutes; the outbox waits better.
@@ -28,7 +31,7 @@ _ENVIRONMENT = {
 }
 _PASSING_CODES = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL_ERROR")
 ATTEMPTS = 3
-WAIT_SECONDS = 0.2
+LONGEST_WAIT = 2.0
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -96,12 +99,10 @@ def answered(uri: str, call: Callable[[], Result], attempts: int = ATTEMPTS) -> 
     """
     from mlflow.exceptions import MlflowException
 
-    retrying: Any = Retrying(
-        retry=retry_if_exception(is_passing),
-        stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(multiplier=WAIT_SECONDS, max=10 * WAIT_SECONDS, jitter=WAIT_SECONDS),
-        reraise=True,
-    )
+    def say(state: RetryCallState) -> None:
+        log.warning("MLflow at %s: %s; tried again", redacted(uri), reason_of(state))
+
+    retrying = RetryPolicy(attempts=attempts, longest_wait=LONGEST_WAIT).retrying(retry_if_exception(is_passing), say)
     try:
         return retrying(call)  # type: ignore[no-any-return]
     except (MlflowException, OSError) as error:

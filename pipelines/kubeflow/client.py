@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ServiceError
 from zoetrope.infra.kubeflow import Health, KubeflowSettings, health
 from zoetrope.infra.kubeflow.health import CONNECT_SECONDS, READ_SECONDS, refused, serves_pages, unreachable
 
@@ -60,8 +60,8 @@ class Kubeflow:
                     response_type="object", auth_settings=["Bearer"], _return_http_data_only=True,
                     _request_timeout=TIMEOUT,
                 )  # fmt: skip
-        except ZoetropeError as error:
-            if not not_there(error):
+        except ServiceError as error:
+            if not error.not_found:
                 raise
             return None
         text = ((found or {}).get("pipeline_runtime") or {}).get("workflow_manifest")
@@ -118,13 +118,3 @@ def _message(body: Any) -> str:
         return ""
     text = str(said.get("message") or said.get("error_message") or "") if isinstance(said, dict) else ""
     return " ".join(text.split())[:300]
-
-
-def not_there(error: ZoetropeError) -> bool:
-    """Whether the server said that there is no such thing."""
-    return "(404)" in error.headline
-
-
-def already_there(error: ZoetropeError) -> bool:
-    """Whether the server said that there is such a thing already."""
-    return "(409)" in error.headline

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ServiceError, ZoetropeError
 from zoetrope.pipelines.kubeflow.client import Kubeflow
 from zoetrope.pipelines.kubeflow.runs import get_run
 from zoetrope.pipelines.kubeflow.views import RunView, StepView
@@ -127,5 +127,4 @@ def wait(
 
 
 def _passing(error: ZoetropeError) -> bool:
-    reasons = ("connection refused", "no answer")
-    return error.retryable or any(reason in error.headline for reason in reasons)
+    return error.retryable or (isinstance(error, ServiceError) and error.unanswered)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ServiceError, ZoetropeError
 from zoetrope.infra.runs import RunFiles
-from zoetrope.pipelines.kubeflow.client import Kubeflow, not_there
+from zoetrope.pipelines.kubeflow.client import Kubeflow
 from zoetrope.pipelines.kubeflow.tasks import TaskPlace, attempts, task_places
 from zoetrope.pipelines.kubeflow.views import ENDED, RunView, StepView, seconds_between
 from zoetrope.pipelines.kubeflow.workflow import RunSources, step_views, workflow_nodes
@@ -79,8 +79,8 @@ def read_run(kubeflow: Kubeflow, run_id: str) -> Any:
     """KFP's own object of a run."""
     try:
         return kubeflow.call("runs", "run_service_get_run", run_id=run_id)
-    except ZoetropeError as error:
-        if not not_there(error):
+    except ServiceError as error:
+        if not error.not_found:
             raise
         raise ZoetropeError(
             f"no run {run_id} at {kubeflow.settings.host}", "`zoetrope runs list --host URL` shows what there is"
@@ -97,8 +97,8 @@ def run_spec(kubeflow: Kubeflow, run: Any) -> dict[str, Any]:
                 "pipelines", "pipeline_service_get_pipeline_version",
                 pipeline_id=reference.pipeline_id, pipeline_version_id=reference.pipeline_version_id,
             )  # fmt: skip
-        except ZoetropeError as error:
-            if not not_there(error):  # a version may be deleted while its runs stay
+        except ServiceError as error:
+            if not error.not_found:  # a version may be deleted while its runs stay
                 raise
             return {}
         spec = version.pipeline_spec
@@ -116,8 +116,8 @@ def _pipeline_name(kubeflow: Kubeflow, run: Any, names: dict[str, str]) -> str:
         try:
             pipeline = kubeflow.call("pipelines", "pipeline_service_get_pipeline", pipeline_id=key)
             names[key] = str(getattr(pipeline, "name", None) or pipeline.display_name)
-        except ZoetropeError as error:
-            if not not_there(error):
+        except ServiceError as error:
+            if not error.not_found:
                 raise
             names[key] = ""
     return names[key]

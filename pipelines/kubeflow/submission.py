@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.errors import ServiceError, ZoetropeError
 from zoetrope.infra.redact import redacted
-from zoetrope.pipelines.kubeflow.client import Kubeflow, already_there
+from zoetrope.pipelines.kubeflow.client import Kubeflow
 
 MANAGED = {"managed-by": "zoetrope"}
 _NUMBERS = {"NUMBER_DOUBLE": float, "NUMBER_INTEGER": int}
@@ -230,8 +230,8 @@ def _upload(kubeflow: Kubeflow, submission: Submission, pipeline_id: str) -> str
             description=submission.description(),
             tags=json.dumps(_tags({**MANAGED, "commit": package.commit[:12], "sha256": package.digest[:12]})),
         )
-    except ZoetropeError as error:
-        if not already_there(error):
+    except ServiceError as error:
+        if not error.conflict:
             raise
         # Somebody else has just uploaded the same one.
         return find_version(kubeflow, package)[1]

@@ -126,7 +126,7 @@ def test_an_outage_warns_once_keeps_everything_and_sends_later(tracker, context,
         calls.append(1)
         raise MlflowException("database is locked", error_code=14)
 
-    monkeypatch.setattr("zoetrope.infra.tracking.client.WAIT_SECONDS", 0)
+    monkeypatch.setattr("zoetrope.infra.tracking.client.LONGEST_WAIT", 0)
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
         patch.setattr(tracker.client, "log_batch", down)
         assert tracker.flush(context.outbox, run) == 0
@@ -141,7 +141,7 @@ def test_an_outage_warns_once_keeps_everything_and_sends_later(tracker, context,
 
 
 def test_a_server_that_is_not_there(context, monkeypatch):
-    monkeypatch.setattr("zoetrope.infra.tracking.client.WAIT_SECONDS", 0)
+    monkeypatch.setattr("zoetrope.infra.tracking.client.LONGEST_WAIT", 0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracker = Tracker("http://127.0.0.1:1", "zoetrope", adopt="")
     context.log_metrics({"loss": 1.0})
