@@ -133,5 +133,6 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     folder.mkdir()
     cluster = StandIn(folder)
     monkeypatch.setenv("ZOETROPE_CLUSTER", "true")
+    monkeypatch.setenv("ZOETROPE_RUN_ID", "run-1")
     monkeypatch.setattr("zoetrope.infra.launch.run_app", cluster.run_app)
     return cluster

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoetrope.components.encode.config import EncodeConfig
 from zoetrope.components.encode.tasks import EncodedClip
 from zoetrope.infra.references import Reference, digest_json
-from zoetrope.model.data.loader import CHECKSUM_COLUMN
-from zoetrope.model.data.shards import RawTensor, checksum
+from zoetrope.model.data.shards import CHECKSUM_COLUMN, RawTensor, checksum
 
 if TYPE_CHECKING:
     import pyarrow

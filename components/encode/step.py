@@ -20,8 +20,7 @@ from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.steps import StepContext, StepResult
 from zoetrope.infra.store import put_json, put_table
 from zoetrope.infra.workers import WorkerContext, map_units
-from zoetrope.model.data.loader import CHECKSUM_COLUMN
-from zoetrope.model.data.shards import CHECKSUM
+from zoetrope.model.data.shards import CHECKSUM, CHECKSUM_COLUMN
 
 SUITE = Path(__file__).with_name("suite.json")
 

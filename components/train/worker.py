@@ -182,7 +182,7 @@ def _stage(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume
     own = context.work / f"rank-{workers.rank}"  # the workers of a node share the scratch folder
     if job.inputs["parent"]:
         parent = get_json(context.store, job.inputs["parent"])
-        weights = local_copy(context.store, parent["weights"], own, parent["stage"])
+        weights = local_copy(context.store, parent["weights"], own, parent.get("stage", ""))
         load_weights(model, weights, may_miss=NEW_IN_PARENT)
     elif job.inputs.get("pretrained"):
         given = local_copy(context.store, job.inputs["pretrained"], own)

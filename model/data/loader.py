@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoetrope.model.conditions import CONDITIONS, reference_frames
-from zoetrope.model.data.shards import CHECKSUM, DTYPES, checksum
+from zoetrope.model.data.shards import CHECKSUM, CHECKSUM_COLUMN, DTYPES, checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,6 @@ Read = Callable[[str, int, int], bytes]
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in PyTorch
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit for a header
-CHECKSUM_COLUMN = "checksum_"
-"""Prefix of the index's columns: `checksum_latent` holds the checksum of `CLIP/BUCKET/latent`, and so on."""
 
 
 class DamagedDataError(ValueError):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ALIGNMENT = 8  # safetensors pads its header with spaces to a multiple of 8 bytes
 CHECKSUM = "blake2b-64"
 """Name of the checksum of a tensor, see `checksum`; a dataset manifest says it with the key `checksum`."""
+CHECKSUM_COLUMN = "checksum_"
+"""Prefix of the index's columns: `checksum_latent` holds the checksum of `CLIP/BUCKET/latent`, and so on."""
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes per element of the dtypes that a shard may hold
 
 

@@ -35,7 +35,7 @@ from zoetrope.model.training.autoencoder import train_autoencoder
 from zoetrope.model.training.config import AdversarialConfig, LossesConfig
 from zoetrope.model.training.diffusion import train_diffusion
 from zoetrope.model.training.loop import TrainingResult
-from zoetrope.model.training.workers import Workers, batch_indices
+from zoetrope.model.training.process_group import ProcessGroup, batch_indices
 from zoetrope.model.video import read_clip
 from zoetrope.pipelines.recipe.recipe import Recipe, load_recipe
 
@@ -123,7 +123,7 @@ def anywhere() -> Numbers:
         truth = _footage(nano, Path(folder), films=2)[1]
     return {
         "nano.parameters": mmdit_parameters(MMDiTConfig.nano()),
-        "nano.order": batch_indices(606, 16, 37, nano.stages.stage_1.seed, Workers()),
+        "nano.order": batch_indices(606, 16, 37, nano.stages.stage_1.seed, ProcessGroup()),
         "nano.truth_of_two_films": truth,
     }
 
@@ -140,7 +140,7 @@ def _stage(name: str) -> Callable[[Path], Numbers]:
         stage = replace(stage_config(name), steps=STEPS, batch_size=4, log_every=1, save_every=0)
         model = MMDiT(replace(MMDiTConfig.nano(), cond_embed=stage.takes_images)).initialise(0)
         metrics = Metrics()
-        return metrics.numbers(train_diffusion(model, _noise(), stage, FlowConfig(), Workers(), metrics))
+        return metrics.numbers(train_diffusion(model, _noise(), stage, FlowConfig(), ProcessGroup(), metrics))
 
     return compute
 
@@ -156,7 +156,7 @@ def _autoencoder(folder: Path) -> Numbers:
     losses = LossesConfig(adversarial=AdversarialConfig(start=1, channels=4, layers=2))
     training = replace(config.training, steps=STEPS, batch_size=2, log_every=1, save_every=0, losses=losses)
     model = VideoDCAE(config.architecture).initialise(0)
-    return metrics.numbers(train_autoencoder(model, clips, training, Workers(), metrics))
+    return metrics.numbers(train_autoencoder(model, clips, training, ProcessGroup(), metrics))
 
 
 def _text(folder: Path) -> Numbers:

@@ -26,7 +26,7 @@ def _sibling(name: str) -> ModuleType:
     return module
 
 
-make_dataset = _sibling("test_registry").make_dataset
+make_dataset = _sibling("test_dataset_registry").make_dataset
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from torch import nn
 
 from zoetrope.model.training.config import LoopConfig, OptimizerConfig
 from zoetrope.model.training.loop import Resume, StoppedError, TrainingResult, train
-from zoetrope.model.training.workers import Workers
+from zoetrope.model.training.process_group import ProcessGroup
 
 DECAY = 0.75
 STEPS = 6
@@ -35,7 +35,7 @@ def run(decay=DECAY, resume=None) -> tuple[TrainingResult, list[torch.Tensor]]:
 
     optimizer = OptimizerConfig(learning_rate=0.1, ema_decay=decay)
     config = LoopConfig(steps=STEPS, batch_size=8, log_every=1, save_every=0)
-    result = train(model, loss, config, optimizer, Workers(), Silent(), resume)
+    result = train(model, loss, config, optimizer, ProcessGroup(), Silent(), resume)
     return result, [*seen, model.weight.detach().clone()]
 
 

@@ -36,7 +36,7 @@ class Launcher:
         server.put("workflows", FLOW)
         config = server.kubeconfig(folder / "kubeconfig")
         self.environment = {
-            "PATH": "/usr/bin:/bin", "KUBECONFIG": str(config), "ZOETROPE_CLUSTER": "true",
+            "PATH": "/usr/bin:/bin", "KUBECONFIG": str(config), "ZOETROPE_CLUSTER": "true", "ZOETROPE_RUN_ID": "run-1",
             "ZOETROPE_NAMESPACE": "test", "ZOETROPE_WORKFLOW": "flow", "ZOETROPE_IMAGE": "registry/train@sha256:1",
         }  # fmt: skip
         self.folder = folder
