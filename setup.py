@@ -10,6 +10,8 @@ setup(
     package_data={
         "": ["*.yaml", "*.json", "*.toml", "*.html", "*.css", "*.js", "py.typed"],
         # folders without code, which are no packages
+        # pods look up in it the versions of libraries that only their jobs have (infra/keys/versions.py)
+        "zoetrope.infra": ["locks/zoetrope.lock"],
         "zoetrope.model": ["configs/*.yaml", "configs/*/*.yaml"],
         "zoetrope.pipelines": ["recipes/*.yaml"],
     },
