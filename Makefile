@@ -12,13 +12,15 @@ IMAGES ?=
 # of `make e2e` and `make e2e-faults`: `keep` builds no images; options of pytest, of tests.e2e.faults
 E2E_IMAGES ?=
 E2E_OPTIONS ?=
+# processes of the tests
+WORKERS ?= 2
 # of `make overlay`
 OVERLAY ?= dev
 # of `make golden-numbers`: recipes whose data pipeline is run for the digest of its dataset (nano: minutes)
 RUNS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden golden-numbers clean
+.PHONY: help setup demo test test-fast test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden golden-numbers clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,8 +45,14 @@ types: $(STAMP) ## mypy, strict
 layers: $(STAMP) ## who may import whom
 	@$(BIN)/lint-imports --no-cache | tail -n 12
 
-unit: $(STAMP) ## pytest
-	@$(BIN)/python -m pytest
+# By file, slow files first: tests of a file share what is dear to make, and no long file is left for the end.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+unit: $(STAMP) ## pytest (WORKERS=2 processes)
+	@$(PYTEST)
+
+test-fast: lint $(STAMP) ## lint, and the tests of files that are not slow: before each commit, under two minutes
+	@$(PYTEST) -m "not demo and not images and not e2e and not slow"
 
 test-demo: $(STAMP) ## the demo at full size, with what it has to show (about 8 minutes)
 	@$(BIN)/python -m pytest -m demo tests/acceptance

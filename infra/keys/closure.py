@@ -58,40 +58,29 @@ class CodeTree:
 
 
 class _Module:
-    """One source file, parsed once and normalised once for each set of imports that are kept."""
+    """One source file, normalised once for each set of imports that are kept."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
         self.is_package = path.name == "__init__.py"
-        self.source = path.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.source)
+        self._source = path.read_text(encoding="utf-8")
+        self._tree: ast.Module | None = ast.parse(self._source)
+        found = list(_imports(self._tree, running=True))
+        self.imports = [(module, name) for module, name, running in found if running]
+        """(module, name) of what runs: name is empty for `import module` and for modules named in a text."""
+        self.names = {name: (module, name) for module, name, _ in found if name}
+        """Imported name -> (module, name), for type checkers too; for packages that hand names on."""
+        self._full_names = {f"{module}.{name}" if name else module for module, name, _ in found}
         self._digests: dict[frozenset[str], str] = {}
 
     def digest(self, is_kept: Callable[[str], bool]) -> str:
         """Of the normalised code."""
         kept = frozenset(full for full in self._full_names if is_kept(full))
         if kept not in self._digests:
-            self._digests[kept] = _digest(normalised(self.source, kept.__contains__).encode())
+            tree, self._tree = self._tree, None  # the first time uses it up
+            text = normalised(tree or self._source, kept.__contains__)
+            self._digests[kept] = _digest(text.encode())
         return self._digests[kept]
-
-    @functools.cached_property
-    def _full_names(self) -> set[str]:
-        """All that is imported anywhere, for type checkers too, as `module` or `module.name`."""
-        return {f"{module}.{name}" if name else module for module, name in _imports(self.tree, types=True)}
-
-    @functools.cached_property
-    def imports(self) -> list[tuple[str, str]]:
-        """(module, name) of what runs: name is empty for `import module` and for modules named in a text."""
-        return list(_imports(self.tree, types=False))
-
-    @functools.cached_property
-    def names(self) -> dict[str, tuple[str, str]]:
-        """Name at the top level -> (module, name) that it is imported from; for packages that hand names on."""
-        found = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.update({alias.asname or alias.name: (node.module, alias.name) for alias in node.names})
-        return found
 
 
 def operators(module: str, tree: CodeTree | None = None) -> dict[str, str]:
@@ -177,19 +166,30 @@ def _home(module: str) -> str:
     return ".".join(module.split(".")[:3])
 
 
-def _imports(node: ast.AST, *, types: bool) -> Iterator[tuple[str, str]]:
+def _imports(node: ast.AST, *, running: bool) -> Iterator[tuple[str, str, bool]]:
+    """(module, name, whether it runs) of all that is imported below a node; type checkers' imports do not run."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and is_type_checking(child) and not types:
-            for other in child.orelse:
-                yield from _imports(other, types=types)
-            continue
-        if isinstance(child, ast.Import):
-            yield from ((alias.name, "") for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
-            yield from ((child.module, alias.name) for alias in child.names)
-        elif isinstance(child, ast.Constant) and isinstance(child.value, str) and _is_name(child.value):
-            yield child.value, ""  # a module that is started as `python -m zoetrope....`
-        yield from _imports(child, types=types)
+        kind = type(child)
+        if kind is ast.Constant:
+            value = child.value  # type: ignore[attr-defined]
+            if isinstance(value, str) and _is_name(value):
+                yield value, "", running  # a module that is started as `python -m zoetrope....`
+        elif kind is ast.Import:
+            yield from ((alias.name, "", running) for alias in child.names)  # type: ignore[attr-defined]
+        elif isinstance(child, ast.ImportFrom):
+            if child.module and not child.level:
+                yield from ((child.module, alias.name, running) for alias in child.names)
+        elif isinstance(child, ast.If) and is_type_checking(child):
+            for each in child.body:
+                yield from _imports(ast.Module([each], []), running=False)
+            for each in child.orelse:
+                yield from _imports(ast.Module([each], []), running=running)
+        elif kind not in _LEAVES:
+            yield from _imports(child, running=running)
+
+
+_LEAVES = frozenset({ast.Name, ast.Load, ast.Store, ast.arg, ast.Pass})
+"""Kinds of nodes below which nothing is imported and no module is named."""
 
 
 def _is_name(text: str) -> bool:

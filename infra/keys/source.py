@@ -12,7 +12,7 @@ PROGRESS = frozenset({"progress", "event"})
 """Methods of the step's context that speak to the person who waits."""
 
 
-def normalised(source: str, is_kept: Callable[[str], bool]) -> str:
+def normalised(source: str | ast.Module, is_kept: Callable[[str], bool]) -> str:
     """The code of a module as text that depends on nothing but what it does.
 
     Left out are comments and formatting (the text is made from the syntax tree), docstrings, what is imported for
@@ -21,14 +21,14 @@ def normalised(source: str, is_kept: Callable[[str], bool]) -> str:
     may move.
 
     Args:
-        source: Python source.
+        source: Python source, or its syntax tree, which is used up.
         is_kept: whether a module of ours belongs to the digest, by its full name.
 
     Raises:
         SyntaxError: it is no Python.
     """
-    tree = _Words(is_kept).visit(ast.parse(source))
-    return ast.unparse(ast.fix_missing_locations(tree))
+    tree = ast.parse(source) if isinstance(source, str) else source
+    return ast.unparse(_Words(is_kept).visit(tree))
 
 
 class _Words(ast.NodeTransformer):
