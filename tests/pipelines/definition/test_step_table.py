@@ -37,7 +37,7 @@ def imported(row: StepRow) -> set[str]:
     for name in closure(row.module, tree):
         module = tree.module(name)
         assert module is not None
-        for node in ast.walk(module.tree):
+        for node in ast.walk(ast.parse(module.path.read_bytes())):
             if isinstance(node, ast.Import):
                 tops.update(alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
