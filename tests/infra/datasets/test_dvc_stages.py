@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from zoetrope.pipelines.definition.step_table import DATA_STEPS, made_by
+from zoetrope.infra.keys.closure import closure, installed
+from zoetrope.pipelines.definition.step_table import DATA_STEPS, STEPS, made_by
 from zoetrope.pipelines.recipe.recipe import load_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -50,6 +51,16 @@ def test_what_a_stage_depends_on_is_there(name: str) -> None:
     made = {path for stage in STAGES.values() for path in outputs(stage)}
     assert [path for path in STAGES[name]["deps"] if path not in made and not (ROOT / path).exists()] == []
     assert set(STAGES[name]["params"]) <= set(PARAMS)
+
+
+@pytest.mark.parametrize("name", DATA_STEPS)
+def test_a_stage_depends_on_the_code_in_its_steps_key(name: str) -> None:
+    tree = installed()
+    modules = [module for each in closure(STEPS[name].module, tree) if (module := tree.module(each))]
+    files = {str(module.path.relative_to(tree.root)) for module in modules}
+    deps = STAGES[name]["deps"]
+    assert [file for file in files if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)] == []
+    assert {dep for dep in deps if dep.startswith("infra/")} <= files
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> list[str]:
