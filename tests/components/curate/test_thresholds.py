@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 
 from zoetrope.components.curate import filters
-from zoetrope.components.curate.filters import FilterSettings
+from zoetrope.components.curate.filters import Filter, FilterSettings
 from zoetrope.components.curate.filters.duration import Duration
 from zoetrope.components.curate.filters.motion import Motion
 from zoetrope.components.curate.thresholds import apply_thresholds, funnel
@@ -34,8 +34,15 @@ def table(*changes: dict[str, object]) -> pyarrow.Table:
     return pyarrow.Table.from_pylist(rows)
 
 
+def asked(**changes: Filter) -> FilterSettings:
+    """The table of filters; off are those that judge columns which the made-up clips do not have."""
+    every = FilterSettings().table()
+    off = {name: type(each)(enabled=False) for name, each in every.items() if not set(each.columns) <= set(GOOD)}
+    return FilterSettings(**(off | changes))
+
+
 def decisions(clips: pyarrow.Table, settings: FilterSettings | None = None) -> list[list[str]]:
-    result = apply_thresholds(clips, settings or FilterSettings())
+    result = apply_thresholds(clips, settings or asked())
     assert result["kept"].to_pylist() == [not names for names in result["dropped_by"].to_pylist()]
     names: list[list[str]] = result["dropped_by"].to_pylist()
     return names
@@ -58,16 +65,16 @@ def test_bars_are_dropped_only_when_little_or_an_odd_picture_remains() -> None:
 
 
 def test_another_threshold_changes_verdicts_and_nothing_else() -> None:
-    clips = apply_thresholds(table({}, {"motion": 5.0}), FilterSettings())
-    strict = FilterSettings(motion=Motion(maximum=2.0))
+    clips = apply_thresholds(table({}, {"motion": 5.0}), asked())
+    strict = asked(motion=Motion(maximum=2.0))
     again = apply_thresholds(clips, strict)
     assert again["dropped_by"].to_pylist() == [[], ["motion"]]
     assert again.drop_columns(["kept", "dropped_by"]) == clips.drop_columns(["kept", "dropped_by"])
-    assert apply_thresholds(again, FilterSettings()) == clips
+    assert apply_thresholds(again, asked()) == clips
 
 
 def test_a_disabled_filter_drops_nothing() -> None:
-    assert decisions(table({"seconds": 0.1}), FilterSettings(duration=Duration(enabled=False))) == [[]]
+    assert decisions(table({"seconds": 0.1}), asked(duration=Duration(enabled=False))) == [[]]
 
 
 def test_of_near_duplicates_the_sharpest_is_kept_and_a_dropped_clip_drops_no_other() -> None:
@@ -111,12 +118,12 @@ def test_a_score_at_its_threshold_passes(clip: dict[str, object], names: list[st
 
 
 def test_an_empty_table() -> None:
-    assert apply_thresholds(table({}).slice(0, 0), FilterSettings()).num_rows == 0
+    assert apply_thresholds(table({}).slice(0, 0), asked()).num_rows == 0
 
 
 def test_kills_of_the_funnel() -> None:
-    clips = apply_thresholds(table({}, {"seconds": 1.0, "motion": 0.0}, {"motion": 0.0}), FilterSettings())
-    story = {item["name"]: item for item in funnel(clips, FilterSettings())["filters"]}  # type: ignore[attr-defined]
+    clips = apply_thresholds(table({}, {"seconds": 1.0, "motion": 0.0}, {"motion": 0.0}), asked())
+    story = {item["name"]: item for item in funnel(clips, asked())["filters"]}  # type: ignore[attr-defined]
     assert story["duration"]["first_kill"] == {"clips": 1, "seconds": 1.0}
     assert story["duration"]["sole_kill"]["clips"] == 0
     assert story["motion"]["says_no"] == {"clips": 2, "seconds": 4.0}
