@@ -16,11 +16,14 @@ E2E_OPTIONS ?=
 WORKERS ?= 2
 # of `make overlay`
 OVERLAY ?= dev
+# of `make scaffold`: step, filter or metric, and what it shall be called
+KIND ?=
+NAME ?=
 # of `make golden-numbers`: recipes whose data pipeline is run for the digest of its dataset (nano: minutes)
 RUNS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden golden-numbers clean
+.PHONY: help setup demo test test-fast test-demo lint types layers unit lock images test-images e2e e2e-faults overlay golden golden-numbers scaffold clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -96,6 +99,9 @@ golden: $(STAMP) ## compile what is committed in pipelines/compiled (after a cha
 
 golden-numbers: $(STAMP) ## compute losses, norms and digests of this type of CPU again (RUNS="tiny nano": of whole runs too)
 	@$(BIN)/python -m tests.golden --runs $(RUNS)
+
+scaffold: $(STAMP) ## write what a new part begins with (KIND=step|filter|metric NAME=...)
+	@$(BIN)/python -m zoetrope.infra.setup.scaffold "$(KIND)" "$(NAME)"
 
 clean: ## remove the environment and the local state
 	rm -rf .venv .typing .zoetrope

@@ -11,7 +11,7 @@ setup(
         "": ["*.yaml", "*.json", "*.toml", "*.html", "*.css", "*.js", "py.typed"],
         # folders without code, which are no packages
         # pods look up in it the versions of libraries that only their jobs have (infra/keys/versions.py)
-        "zoetrope.infra": ["locks/zoetrope.lock"],
+        "zoetrope.infra": ["locks/zoetrope.lock", "setup/scaffold/templates/*/*.txt"],
         "zoetrope.model": ["configs/*.yaml", "configs/*/*.yaml"],
         "zoetrope.pipelines": ["recipes/*.yaml"],
     },
