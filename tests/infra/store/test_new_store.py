@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.scratch import ROOT, ask, copy_code, insert_before
+
 MODULE = ROOT / "tests" / "fixtures" / "pile_store.py"
 LINE = """    "pile": Scheme(
         "zoetrope.infra.store.pile", "pile://name", settings=("PILE_FOLDER",), secrets=("PILE_SECRET",)
@@ -70,26 +66,16 @@ print(json.dumps({
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a copy of the code with the new store says, in a process of its own."""
     root = tmp_path_factory.mktemp("scratch")
-    for name in ("components", "infra", "model", "pipelines"):
-        ignored = shutil.ignore_patterns("__pycache__", "compiled")
-        shutil.copytree(ROOT / name, root / "zoetrope" / name, ignore=ignored)
-    shutil.copy(MODULE, root / "zoetrope" / "infra" / "store" / "pile.py")
-    table = root / "zoetrope" / "infra" / "store" / "schemes.py"
-    text = table.read_text()
-    assert text.count(BEFORE) == 1
-    table.write_text(text.replace(BEFORE, LINE + BEFORE))
-    path = f"{root}:{ROOT / 'tests' / 'infra' / 'workers'}"
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    environment |= {"PILE_FOLDER": str(root / "far away"), "PILE_SECRET": "open sesame"}
+    code = copy_code(root)
+    shutil.copy(MODULE, code / "infra" / "store" / "pile.py")
+    insert_before(code / "infra" / "store" / "schemes.py", BEFORE, LINE)
     (root / "here").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", ASKED, str(root / "here")],
-        cwd=root, env=environment, text=True, capture_output=True, check=False, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    known: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert Path(known["place"]) == root / "zoetrope" / "infra"
-    return known
+    variables = {
+        "PYTHONPATH": str(ROOT / "tests" / "infra" / "workers"),
+        "PILE_FOLDER": str(root / "far away"),
+        "PILE_SECRET": "open sesame",
+    }
+    return ask(root, ASKED, str(root / "here"), variables=variables)
 
 
 def test_content_goes_there_and_comes_back(found: dict[str, Any]) -> None:

@@ -1,19 +1,15 @@
 """A step is added by its folder and one row of the step table; nothing else is touched."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
-FOLDERS = ("components", "infra", "model", "pipelines")
-NEW = Path(__file__).parents[2] / "fixtures" / "upscale"
+from tests.scratch import ROOT, ask, copy_code, insert_before
+
+NEW = ROOT / "tests" / "fixtures" / "upscale"
 ROW = """    _row(
         "upscale",
         "evaluate",
@@ -68,29 +64,16 @@ print(json.dumps({
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code with the step in it."""
     root = tmp_path_factory.mktemp("scratch")
-    for name in FOLDERS:
-        ignored = shutil.ignore_patterns("__pycache__", "compiled")
-        shutil.copytree(ROOT / name, root / "zoetrope" / name, ignore=ignored)
-    shutil.copytree(NEW, root / "zoetrope" / "components" / "upscale")
-    table = root / "zoetrope" / "pipelines" / "definition" / "step_table.py"
-    text = table.read_text()
-    assert text.count(BEFORE) == 1
-    table.write_text(text.replace(BEFORE, ROW + BEFORE))
+    code = copy_code(root)
+    shutil.copytree(NEW, code / "components" / "upscale")
+    insert_before(code / "pipelines" / "definition" / "step_table.py", BEFORE, ROW)
     return root
 
 
 @pytest.fixture(scope="module")
 def found(scratch: Path) -> dict[str, Any]:
-    """What the copy says about the step, in a process of its own with the copy before the installed code."""
-    environment = {**os.environ, "PYTHONPATH": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", ASKED, "state", str(ROOT / "tests" / "fixtures" / "images.lock")],
-        cwd=scratch, env=environment, text=True, capture_output=True, check=False, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    known: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert Path(known["place"]) == scratch / "zoetrope" / "pipelines"
-    return known
+    """What the copy says about the step."""
+    return ask(scratch, ASKED, "state", str(ROOT / "tests" / "fixtures" / "images.lock"))
 
 
 def test_it_stands_in_the_pipelines_between_what_it_reads_and_what_reads_it(found: dict[str, Any]) -> None:
