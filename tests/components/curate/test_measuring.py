@@ -37,21 +37,21 @@ ONE = CurateConfig(workers=1)
 CLEAN = FootageConfig(seed=3, films=4, shots_per_film=2, size=48, defects=False)
 
 
-class Brightness(Filter):
+class Invented(Filter):
     """A filter that did not exist when the sources were measured."""
 
-    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"brightness": float}
+    columns: ClassVar[Mapping[str, type[float] | type[str]]] = {"invented": float}
 
     @staticmethod
     def score(shot: Any, measure: Measure) -> dict[str, float | str]:
-        return {"brightness": float(shot.thumbs.mean())}
+        return {"invented": float(shot.thumbs.mean())}
 
     def rejects(self, clips: pandas.DataFrame) -> Any:
-        return clips["brightness"].to_numpy() < 1
+        return clips["invented"].to_numpy() < 1
 
 
 class MoreFilters(FilterSettings):
-    brightness: Brightness = Brightness()
+    invented: Invented = Invented()
 
 
 class MoreConfig(CurateConfig):
@@ -194,9 +194,9 @@ def test_a_new_filter_measures_itself_alone_and_leaves_the_clips_and_their_split
     after, _ = measured_clips(MoreConfig(workers=1), sources, context)
     assert len(decoded) == 8, "each source once more, for the new score"
     assert objects < measured_objects(context)
-    assert {name.partition("/")[0] for name in measured_objects(context) - objects} == {"brightness"}
-    assert after.drop_columns(["brightness"]) == before
-    assert min(after["brightness"].to_pylist()) > 1
+    assert {name.partition("/")[0] for name in measured_objects(context) - objects} == {"invented"}
+    assert after.drop_columns(["invented"]) == before
+    assert min(after["invented"].to_pylist()) > 1
     sides = [[split(each, 0.5) for each in table["clip_id"].to_pylist()] for table in (before, after)]
     assert sides[0] == sides[1]
 
