@@ -59,7 +59,7 @@ def _in_order(root: Path, files: list[Path]) -> None:
     """Sorts imports and breaks lines: both depend on the name."""
     for command in (["check", "--fix-only", "--select", "I"], ["format"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--quiet", *map(str, files)],
+            [sys.executable, "-m", "ruff", *command, "--quiet", "--no-cache", *map(str, files)],
             cwd=root, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
