@@ -128,7 +128,10 @@ class Copy:
         if not keep_bytecode:  # of a mutant nothing may be left
             variables["PYTHONDONTWRITEBYTECODE"] = "1"
         command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=self.folder, env=os.environ | variables, capture_output=True, text=True)
+        environment = os.environ | variables
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, check=False, capture_output=True, text=True, encoding="utf-8"
+        )
 
 
 def _verdict(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
@@ -156,7 +159,8 @@ def main() -> None:
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Copy(Path(folder).resolve())
-        print(f"green without a mutant: {copy.green(test for each in mutants for test in each.tests):.0f} s", flush=True)
+        green = copy.green(test for each in mutants for test in each.tests)
+        print(f"green without a mutant: {green:.0f} s", flush=True)
         for mutant in mutants:
             outcomes.append(copy.outcome(mutant))
             last = outcomes[-1]
