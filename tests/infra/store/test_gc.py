@@ -207,6 +207,38 @@ def test_what_is_young_or_used_again_stays_with_all_that_it_names(world: World) 
     assert not world.store.exists(world.d.shard)
 
 
+def test_a_shard_stays_while_one_of_the_datasets_that_name_it_stays(world: World) -> None:
+    """A dataset that nobody needs goes; its shards go unless another one has them too."""
+    kept = get_json(world.store, world.b.dataset)
+    other = Reference.parse(str(put_json(world.store, {**kept, "name": "the same tensors, another name"})))
+    world.age(10)
+    world.collect()
+    assert not world.store.exists(other.uri)
+    world.b.load_dataset()
+
+
+class Busy:
+    """A store in which an object is used again just before it would be removed."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def stat(self, location: str) -> Any:
+        if location == self._key:
+            self._store.touch(location)
+        return self._store.stat(location)
+
+
+def test_what_is_used_again_while_it_works_stays(world: World) -> None:
+    used = world.d.report.uri
+    world.collect(store=Busy(world.store, used))
+    assert world.store.exists(used)
+    assert not world.store.exists(world.d.shard)
+
+
 class Killed(BaseException):
     """The process ends here."""
 

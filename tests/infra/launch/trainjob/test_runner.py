@@ -207,8 +207,9 @@ def test_a_refused_reservation_makes_nothing(step):
         ({"app.kubernetes.io/managed-by": "zoetrope", "zoetrope/run": "run-1", "zoetrope/step": "x"}, "step x"),
     ],
 )
-def test_a_job_of_somebody_else_is_refused_and_left_alone(step, labels, message):
-    job = step.make.job()
+@pytest.mark.parametrize("ends", ["Complete", ""])
+def test_a_job_of_somebody_else_is_refused_and_left_alone(step, labels, message, ends):
+    job = step.make.job(conditions=[step.make.condition(ends)] if ends else [])
     job["metadata"]["labels"] = labels
     step.server.put("trainjobs", job)
     with pytest.raises(ZoetropeError, match=message) as caught:
@@ -217,8 +218,9 @@ def test_a_job_of_somebody_else_is_refused_and_left_alone(step, labels, message)
     assert {method for method, _, _ in step.server.requests} == {"GET"}
 
 
-def test_a_finished_job_that_computed_something_else_is_replaced(step):
-    step.there(ends="Failed", digest="other", attempt=3)
+@pytest.mark.parametrize("ends", ["Complete", "Failed"])
+def test_a_finished_job_that_computed_something_else_is_replaced(step, ends):
+    step.there(ends=ends, digest="other", attempt=3)
     step.attempt(step.ends("Complete"))
     assert step.runner().run().attempt == 4
     assert step.ended == [("3", 0, True), ("4", 0, True)]
