@@ -16,6 +16,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from zoetrope.infra.redact import redacted
+
 FIRST_WAIT = 0.2
 """Seconds before the second try, and the most that chance adds to a wait, so that many clients do not come at once."""
 
@@ -56,7 +58,7 @@ class RetryPolicy:
 
 
 def reason_of(state: RetryCallState) -> str:
-    """Why the last try is not enough, for a log."""
+    """Why the last try is not enough, for a log: clients quote addresses, whose logins are left out."""
     if state.outcome is None:
         return "no answer"
-    return str(state.outcome.exception() or f"HTTP status {state.outcome.result().status}")
+    return redacted(str(state.outcome.exception() or f"HTTP status {state.outcome.result().status}"))

@@ -35,6 +35,20 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("zoetrope")
 
 
+SLOW = [Path(__file__).parent / line for line in Path(__file__).with_name("slow.txt").read_text().split()]
+"""Files whose tests take about 10 s or more together, slowest first (`pytest --junitxml` of a whole run)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of slow files come first, so that none is left for the end when files are shared out, and are marked."""
+    order = {path: place for place, path in enumerate(SLOW)}
+    assert [path for path in SLOW if not path.is_file()] == [], "tests/slow.txt names files that are gone"
+    for item in items:
+        if item.path in order:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 class StandIn:
     """Runs an app as Kubernetes would: one process a replica, each with its number and a scratch folder of its own.
 
