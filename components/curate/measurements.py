@@ -9,7 +9,6 @@ same rows twice, and the first part counts.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import digest_bytes
 from zoetrope.infra.store import Store
+from zoetrope.infra.store.content import parquet_of, table_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -82,14 +82,11 @@ class Measurement:
     def write(self) -> None:
         """Writes what was added as one part."""
         import pyarrow
-        import pyarrow.parquet
 
         if not self._waiting:
             return
         table = pyarrow.Table.from_pylist(self._waiting, self._schema)
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(table, buffer, compression="zstd", store_schema=False)
-        data = buffer.getvalue()
+        data = parquet_of(table)
         self._store.put_bytes(f"{self._folder}{digest_bytes(data)}.parquet", data)
         self._take(table)
         self._waiting = []
@@ -109,15 +106,13 @@ class Measurement:
         return f"{FOLDER}/{self.name}/{self.key}/"
 
     def _read(self, uri: str) -> pyarrow.Table:
-        import pyarrow.parquet
-
         data = self._store.read(uri)
         if digest_bytes(data) != uri.rpartition("/")[2].removesuffix(".parquet"):
             raise ZoetropeError(
                 f"{uri}: content does not match the digest in its name",
                 "the object was changed or damaged; delete it and run again, which measures its sources anew",
             )
-        return pyarrow.parquet.read_table(io.BytesIO(data), schema=self._schema)
+        return table_of(data, self._schema)
 
     def _take(self, table: pyarrow.Table) -> None:
         for place, source in enumerate(table[SOURCE].to_pylist()):

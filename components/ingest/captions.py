@@ -13,6 +13,7 @@ from typing import Any
 
 from zoetrope.components.ingest.listing import CATALOGUES, printable
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.store.content import table_of
 
 Caption = dict[str, Any]
 """{start, end, text, attributes, source}: start and end are seconds as `"n/d"`, or None for the whole file."""
@@ -56,9 +57,7 @@ def _rows(name: str, data: bytes) -> Iterable[dict[str, Any]]:
     """Rows of a catalogue as dictionaries; raises ZoetropeError where it cannot be read."""
     try:
         if name.endswith(".parquet"):
-            import pyarrow.parquet
-
-            rows: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+            rows: list[dict[str, Any]] = table_of(data).to_pylist()
         elif name.endswith(".csv"):
             rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
         else:

@@ -7,7 +7,6 @@ shards have checksums of their own, see `zoetrope.model.data.loader`.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import Reference, digest_bytes, digest_file
+from zoetrope.infra.store.content import table_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -59,9 +59,7 @@ def get_json(store: Store, reference: Reference | str, made_by: str = "") -> Any
 
 def get_table(store: Store, reference: Reference | str, made_by: str = "") -> pyarrow.Table:
     """Reads Parquet through a reference."""
-    import pyarrow.parquet
-
-    return pyarrow.parquet.read_table(io.BytesIO(get_bytes(store, reference, made_by)))
+    return table_of(get_bytes(store, reference, made_by))
 
 
 def local_copy(store: Store, reference: Reference | str, folder: Path, made_by: str = "") -> Path:

@@ -93,8 +93,25 @@ def put_json(store: Store, value: Any) -> Reference:
 
 def put_table(store: Store, table: pyarrow.Table) -> Reference:
     """Stores a table as Parquet; the bytes depend on the table alone."""
+    return put_content(store, parquet_of(table), ".parquet")
+
+
+def parquet_of(table: pyarrow.Table) -> bytes:
+    """A table as Parquet; the bytes depend on the table alone."""
     import pyarrow.parquet
 
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer, compression="zstd", store_schema=False)
-    return put_content(store, buffer.getvalue(), ".parquet")
+    return buffer.getvalue()
+
+
+def table_of(data: bytes, schema: pyarrow.Schema | None = None) -> pyarrow.Table:
+    """A table from Parquet, of its own schema or of the one given.
+
+    Without Arrow's threads: one that lets go of Python's bytes while the interpreter ends aborts the process, after all
+    work is done ("terminate called without an active exception", in most processes that end soon after a read).
+    """
+    import pyarrow.parquet
+
+    source = pyarrow.BufferReader(data)
+    return pyarrow.parquet.read_table(source, schema=schema, use_threads=False, pre_buffer=False)

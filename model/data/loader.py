@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import struct
@@ -267,13 +266,17 @@ def _runs(names: Sequence[str], entries: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _index(manifest: Mapping[str, Any], read: Read, bucket: str, split: str) -> list[dict[str, Any]]:
+    import pyarrow
     import pyarrow.parquet
 
     uri, _, digest = str(manifest["index"]).rpartition("@sha256:")
     data = read(uri, 0, int(manifest["index_bytes"]))
     if hashlib.sha256(data).hexdigest() != digest:
         raise DamagedDataError(f"{uri}: content does not match its digest {digest[:12]}")
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    # Without Arrow's threads: one that lets go of Python's bytes while the interpreter ends aborts the process.
+    source = pyarrow.BufferReader(data)
+    table = pyarrow.parquet.read_table(source, use_threads=False, pre_buffer=False)
+    rows: list[dict[str, Any]] = table.to_pylist()
     chosen = [row for row in rows if row["bucket"] == bucket and row["split"] == split]
     if not chosen:
         name = manifest.get("name", "")

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.store import Store, access, get_bytes, get_json, local_copy, open_store, put_content, put_json
+from zoetrope.infra.store import (
+    Store,
+    access,
+    get_bytes,
+    get_json,
+    local_copy,
+    open_store,
+    put_content,
+    put_json,
+    put_table,
+)
 
 LONG_AGO = (1, 1)
 
@@ -79,3 +92,18 @@ def test_a_file_is_compared_once_and_again_when_its_time_changes(
     os.utime(path, (2, 2))
     with pytest.raises(ZoetropeError, match="does not match its digest"):
         local_copy(store, reference, tmp_path)
+
+
+READS = """
+import sys
+from zoetrope.infra.store import get_table, open_store
+print(get_table(open_store(sys.argv[1]), sys.argv[2]).num_rows)
+"""
+
+
+def test_a_process_that_ends_after_it_read_a_table_ends_well(store: Store, tmp_path: Path) -> None:
+    table = pyarrow.table({name: [f"{name}{row}" for row in range(500)] for name in "abcdefghijklmnop"})
+    command = [sys.executable, "-c", READS, str(tmp_path / "store"), str(put_table(store, table))]
+    for _ in range(6):  # with Arrow's threads about two of three abort
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "500\n", "")
