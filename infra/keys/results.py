@@ -7,6 +7,7 @@ is not whole any more is no result.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys.key import KeyParts
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.store import Store, get_bytes, get_json, mark_used, put_content
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "zoetrope.result.v1"
 FOLDER = "results"
@@ -126,6 +129,24 @@ def known_results(store: Store, step: str) -> Iterator[StoredResult]:
                 yield known
 
 
+def maker_of(store: Store, reference: Reference) -> str:
+    """The step that made an object, by the known results; empty where they do not tell.
+
+    Products of later steps may name an object as well (a checkpoint names the text encoders of its dataset): it was
+    made by the one that did not read it.
+    """
+    naming = []
+    for uri in store.list(f"{FOLDER}/"):
+        known = _read(store, uri)
+        if known is not None and Reference.parse(known.product).digest == reference.digest:
+            return known.step
+        if known is not None and reference.uri in known.contents:
+            naming.append(known)
+    digests = {Reference.parse(known.product).digest for known in naming}
+    makers = {known.step for known in naming if not digests & set(known.parts.inputs.values())}
+    return makers.pop() if len(makers) == 1 else ""
+
+
 def named_uris(value: Any) -> set[str]:
     """URIs of everything that a manifest names: references, and `uri` of shards, whose checksum stands beside it."""
     if isinstance(value, str):
@@ -144,10 +165,12 @@ def _sizes(store: Store, uris: list[str]) -> dict[str, int]:
 
 
 def _read(store: Store, uri: str) -> StoredResult | None:
-    """An entry; None where there is none, or one that this version cannot read."""
+    """An entry; None where there is none, one that this version cannot read, or a damaged one."""
     if not store.exists(uri):
         return None
-    value = json.loads(store.read(uri))
-    if value.pop("schema", "") != SCHEMA:
+    try:
+        value = json.loads(store.read(uri))
+        return StoredResult.model_validate(value) if value.pop("schema", "") == SCHEMA else None
+    except (ValueError, TypeError, AttributeError) as error:  # no JSON, no mapping, or not the schema's fields
+        log.warning("%s is damaged and not used: %s", uri, error)
         return None
-    return StoredResult.model_validate(value)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.errors import ZoetropeError, placed
-from zoetrope.infra.keys import KeyParts, find_result, store_result
+from zoetrope.infra.keys import KeyParts, find_result, maker_of, store_result
 from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
 from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import PriceSheet, cost
@@ -30,6 +30,7 @@ from zoetrope.infra.steps.reuse import reuse
 from zoetrope.infra.steps.run_record import finish_after_retry
 from zoetrope.infra.steps.usage import UsageMonitor
 from zoetrope.infra.store import Store, open_store, put_json
+from zoetrope.infra.store.access import DamagedContentError
 from zoetrope.infra.store.local import disk_full
 
 if TYPE_CHECKING:
@@ -199,6 +200,8 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = Path(error.filename) if isinstance(error.filename, str) else context.run_directory
         error = disk_full(place if place.is_dir() else place.parent)
+    if isinstance(error, DamagedContentError) and not error.made_by:
+        error = DamagedContentError(error.place, error.reference, maker_of(context.store, error.reference))
     kind: Outcome = "cancelled" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
     fields: dict[str, Any] = {"kind": kind, "error": type(error).__name__, "message": str(error)}
     if isinstance(error, ZoetropeError):

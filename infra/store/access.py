@@ -48,7 +48,7 @@ def get_bytes(store: Store, reference: Reference | str, made_by: str = "") -> by
     reference = _parsed(reference)
     data = store.read(reference.uri)
     if digest_bytes(data) != reference.digest:
-        raise damaged(store, reference, made_by)
+        raise _damaged(store, reference, made_by)
     return data
 
 
@@ -107,13 +107,26 @@ def local_folder(store: Store, files: Mapping[str, str], folder: Path, made_by: 
     return folder
 
 
-def damaged(store: Store, reference: Reference, made_by: str = "") -> ZoetropeError:
-    """The one message for content that is not what its digest says."""
-    step = f"the step `{made_by}`" if made_by else "the step that makes it"
-    return ZoetropeError(
-        f"{store.uri(store.key(reference.uri))}: content does not match its digest {reference.digest[:12]}",
-        f"the object was changed or damaged: delete it and run {step} again with --fresh",
-    )
+class DamagedContentError(ZoetropeError):
+    """Content is not what its digest says.
+
+    Args:
+        place: its full URI.
+        reference: what was to be read.
+        made_by: the step that made it; empty where it is not known.
+    """
+
+    def __init__(self, place: str, reference: Reference, made_by: str = "") -> None:
+        self.place, self.reference, self.made_by = place, reference, made_by
+        step = f"the step `{made_by}`" if made_by else "the step that makes it"
+        super().__init__(
+            f"{place}: content does not match its digest {reference.digest[:12]}",
+            f"the object was changed or damaged: delete it and run {step} again with --fresh",
+        )
+
+
+def _damaged(store: Store, reference: Reference, made_by: str) -> DamagedContentError:
+    return DamagedContentError(store.uri(store.key(reference.uri)), reference, made_by)
 
 
 def _parsed(reference: Reference | str) -> Reference:
@@ -129,7 +142,7 @@ def _checked_file(store: Store, reference: Reference, target: Path, made_by: str
             store.fetch(reference.uri, target)
         if digest_file(target) != reference.digest:
             target.unlink(missing_ok=True)
-            raise damaged(store, reference, made_by)
+            raise _damaged(store, reference, made_by)
         return target
     store.size(reference.uri)  # says so where it is not there
     note = store.local_path(f"{CHECKED}/{store.key(reference.uri)}.json")
@@ -138,7 +151,7 @@ def _checked_file(store: Store, reference: Reference, target: Path, made_by: str
     if _note(note) == {"digest": reference.digest, **state}:
         return own
     if digest_file(own) != reference.digest:
-        raise damaged(store, reference, made_by)
+        raise _damaged(store, reference, made_by)
     if time.time() - own.stat().st_mtime > SETTLED_SECONDS and _state(own) == state:
         _remember(note, {"digest": reference.digest, **state})
     return own

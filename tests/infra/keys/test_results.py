@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from zoetrope.infra.context import StepResult
-from zoetrope.infra.keys import KeyParts, differences, find_result, known_results, libraries, store_result
-from zoetrope.infra.keys.results import named_uris, problem
+from zoetrope.infra.keys import KeyParts, differences, find_result, known_results, libraries, maker_of, store_result
+from zoetrope.infra.keys.results import entry_key, named_uris, problem
 from zoetrope.infra.references import Reference
 from zoetrope.infra.store import Store, open_store, put_content, put_json
 
@@ -95,6 +95,27 @@ def test_a_result_whose_content_is_gone_or_changed_is_none(store: Store, what: s
     assert find_result(store, "curate", PARTS.digest()) is None
     made(store)  # computing it again mends what was damaged
     assert find_result(store, "curate", PARTS.digest()) is not None
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"\xff", b'{"schema": "zoetrope.result.v1", "step": 3}'])
+def test_a_damaged_entry_is_no_result_and_is_named(store: Store, text: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    made(store)
+    uri = entry_key("curate", PARTS.digest())
+    store.put_bytes(uri, text)
+    assert find_result(store, "curate", PARTS.digest()) is None
+    assert f"{uri} is damaged and not used" in caplog.text
+
+
+def test_an_object_was_made_by_the_step_that_did_not_read_it(store: Store) -> None:
+    table = put_content(store, b"table", ".parquet")
+    clips = made(store)
+    manifest = put_json(store, {"clips": str(clips.product), "table": str(table), "text": "x"})
+    read = KeyParts(step="caption", config={}, inputs={"clips": clips.product.digest}, operators={}, libraries={})
+    store_result(store, read, "run-1", str(put_json(store, {})), StepResult(manifest, ""))
+    assert maker_of(store, table) == "curate"
+    assert maker_of(store, clips.product) == "curate"
+    assert maker_of(store, manifest) == "caption"
+    assert maker_of(store, put_content(store, b"other", "")) == ""
 
 
 def test_a_manifest_names_references_and_shards() -> None:

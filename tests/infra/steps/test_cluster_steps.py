@@ -9,10 +9,11 @@ import pytest
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.ledger import collect
+from zoetrope.infra.references import Reference
 from zoetrope.infra.runs import RunFiles, RunPlan, RunRecord
 from zoetrope.infra.steps import StepResult, execute_job, task_errors
 from zoetrope.infra.steps.outputs import Outputs
-from zoetrope.infra.store import open_store, put_json
+from zoetrope.infra.store import get_json, open_store, put_json
 
 JOB = json.dumps({"step": "curate", "config": {}, "operators": {"m": "c"}})
 
@@ -168,6 +169,20 @@ def test_a_known_result_is_taken_runs_nothing_and_costs_nothing(pod: RunFiles, m
     assert second.steps()["curate"] == {"record": first[1], "product": first[0], "mlflow_run": ""}
     assert "Made by run run-1; nothing was computed now." in Path(page.path).read_text()
     assert "3 clips" in Path(page.path).read_text()
+
+
+def test_damaged_content_is_said_with_the_step_that_made_it(pod: RunFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    product, _ = execute_job(JOB, succeeds)
+    path = pod.store.local_path(Reference.parse(product).uri)
+    assert path is not None
+    path.write_bytes(b"changed")
+    job = json.dumps({"step": "caption", "config": {}, "operators": {"m": "d"}})
+    with pytest.raises(SystemExit) as ended:
+        execute_job(job, lambda config, context: get_json(context.store, product))
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"caption: file://{path}: content does not match its digest" in said
+    assert "delete it and run the step `curate` again with --fresh" in said
 
 
 def test_a_run_that_was_asked_to_computes_anew(pod: RunFiles, monkeypatch: pytest.MonkeyPatch) -> None:
