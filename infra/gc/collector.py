@@ -9,6 +9,7 @@ verdicts, runs and what DVC keeps for others are never touched.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.gc.measured import sources_of
 from zoetrope.infra.gc.reach import Reached, named, named_shards
 from zoetrope.infra.gc.roots import ROOTS, Places, open_runs
+from zoetrope.infra.references import Reference
 from zoetrope.infra.store import StoredObject
 from zoetrope.infra.store.access import CHECKED
 
@@ -91,6 +93,7 @@ class _Pass:
     def run(self) -> Collection:
         self.reached.follow(self._roots())
         self.reached.follow(self._young_texts(self.since))
+        self._follow_answers()
         self._sweep_answers()
         self._sweep_kfp_cache()
         if not self.dry_run:
@@ -127,6 +130,17 @@ class _Pass:
                 text = self._read(found.key)
                 if text is not None:
                     yield text
+
+    def _follow_answers(self) -> None:
+        """What stays is still known as the result of its key, so all that the answer names stays with it."""
+        waiting: dict[str, tuple[str, bytes]] = {}
+        for found in self.store.objects(ANSWERS):
+            text = self._read(found.key)
+            product = _product(text or b"")
+            if text is not None and product:
+                waiting[found.key] = (product, text)
+        while kept := [key for key, (product, _) in waiting.items() if product in self.reached]:
+            self.reached.follow([waiting.pop(key)[1] for key in kept])
 
     # Sweeping, in this order
 
@@ -214,6 +228,14 @@ class _Pass:
 def _group(key: str) -> str:
     """`fanout/KEY/...` -> `KEY`."""
     return key.split("/")[1]
+
+
+def _product(answer: bytes) -> str:
+    """Digest of the product that an answer names; empty where it is damaged, which is no answer."""
+    try:
+        return Reference.parse(str(json.loads(answer)["product"])).digest
+    except (ZoetropeError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _digest(key: str) -> str:

@@ -189,22 +189,11 @@ def submit(kubeflow: Kubeflow, submission: Submission) -> str:
     experiment_id = find_experiment(kubeflow, submission.experiment)
     models = kubeflow.models
     if not pipeline_id:
-        body = models.V2beta1Pipeline(
-            name=package.name,
-            display_name=package.name,
-            description=package.description,
-            namespace=kubeflow.namespace,
-        )
-        pipeline_id = kubeflow.call("pipelines", "pipeline_service_create_pipeline", pipeline=body).pipeline_id
+        pipeline_id = _create_pipeline(kubeflow, package)
     if not version_id:
         version_id = _upload(kubeflow, submission, pipeline_id)
     if not experiment_id:
-        experiment = models.V2beta1Experiment(
-            display_name=submission.experiment, description="zoetrope", namespace=kubeflow.namespace
-        )
-        experiment_id = kubeflow.call(
-            "experiments", "experiment_service_create_experiment", experiment=experiment
-        ).experiment_id
+        experiment_id = _create_experiment(kubeflow, submission.experiment)
     run = models.V2beta1Run(
         experiment_id=experiment_id,
         display_name=submission.run_name,
@@ -216,6 +205,34 @@ def submit(kubeflow: Kubeflow, submission: Submission) -> str:
         service_account=submission.service_account,
     )
     return str(kubeflow.call("runs", "run_service_create_run", run=run).run_id)
+
+
+def _create_pipeline(kubeflow: Kubeflow, package: Package) -> str:
+    body = kubeflow.models.V2beta1Pipeline(
+        name=package.name,
+        display_name=package.name,
+        description=package.description,
+        namespace=kubeflow.namespace,
+    )
+    try:
+        return str(kubeflow.call("pipelines", "pipeline_service_create_pipeline", pipeline=body).pipeline_id)
+    except ServiceError as error:
+        found = find_version(kubeflow, package)[0] if error.conflict else ""
+        if not found:
+            raise
+        return found  # another submission has just created it
+
+
+def _create_experiment(kubeflow: Kubeflow, name: str) -> str:
+    body = kubeflow.models.V2beta1Experiment(display_name=name, description="zoetrope", namespace=kubeflow.namespace)
+    try:
+        made = kubeflow.call("experiments", "experiment_service_create_experiment", experiment=body)
+        return str(made.experiment_id)
+    except ServiceError as error:
+        found = find_experiment(kubeflow, name) if error.conflict else ""
+        if not found:
+            raise
+        return found  # another submission has just created it
 
 
 def _upload(kubeflow: Kubeflow, submission: Submission, pipeline_id: str) -> str:

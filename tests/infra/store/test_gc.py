@@ -68,7 +68,12 @@ class Run:
         self.report = put_content(store, f"report of {name}".encode(), ".html")
         record = {"product": self.checkpoint, "artifacts": {"report": str(self.report)}, "run_id": name}
         self.record = str(put_json(store, record))
-        answer = json.dumps({"schema": "zoetrope.result.v1", "record": self.record, "product": self.checkpoint})
+        # what the step wrote into the folder of its run; the answer alone names it
+        self.file = put_content(store, f"file of {name}".encode(), "")
+        answer = json.dumps(
+            {"schema": "zoetrope.result.v1", "record": self.record, "product": self.checkpoint,
+             "files": {"dataset.dvc": str(self.file)}}
+        )  # fmt: skip
         self.answer = f"results/stage_1/{hashlib.sha256(name.encode()).hexdigest()}.json"
         store.put_bytes(self.answer, answer.encode())
         store.put_bytes(f"training/{name}/stage_1-0.json", json.dumps({"weights": str(weights)}).encode())
@@ -158,7 +163,6 @@ def test_versions_and_models_load_and_the_rest_is_freed(world: World) -> None:
     assert world.keys() == before
     done = world.collect()
     world.load_what_is_rooted()
-    assert get_json(world.store, world.a.record)["run_id"] == "a"
     gone = before - world.keys()
     assert {key.split("/")[0] for key in gone} == {
         "objects", "dvc", "results", "measurements", "training", "fanout", "resume",
@@ -166,15 +170,27 @@ def test_versions_and_models_load_and_the_rest_is_freed(world: World) -> None:
     for key in (world.d.shard, world.d.answer, world.d.measured, world.d.report.uri):
         assert key in gone
     assert Reference.parse(world.d.checkpoint).uri in gone
-    # of b and c neither the records stay, nor the answers, which name them
-    assert not world.b.is_answered() and not world.c.is_answered()
-    assert world.a.is_answered()
+    # what stays is still the result of its key: the whole run's checkpoint, and the registered one
+    for run in (world.a, world.c):
+        assert run.is_answered()
+        assert get_json(world.store, run.record)["run_id"] == run.name
+        assert get_bytes(world.store, run.file) == f"file of {run.name}".encode()
+    assert not world.b.is_answered(), "its dataset stays, its checkpoint does not"
     left = world.keys()
     assert {key for key in before if key.startswith("ledger/")} <= left
     assert "dvc/files/md5/00/000000000000000000000000000000" in left
     assert done.removed == dry.removed
     assert sum(count for count, _ in done.removed.values()) == len(gone)
     assert world.collect().removed == {}
+
+
+def test_a_damaged_answer_does_not_stop_it(world: World) -> None:
+    for number, text in enumerate((b"", b"[1]", b'{"product": 1}')):
+        world.store.put_bytes(f"results/stage_1/{number:064d}.json", text)
+    world.age(10)
+    world.collect()
+    assert world.a.is_answered()
+    assert not world.d.is_answered()
 
 
 def test_on_s3_as_well(s3_store: Store, tmp_path: Path, models: list[Any]) -> None:
@@ -199,7 +215,7 @@ def test_what_is_young_or_used_again_stays_with_all_that_it_names(world: World) 
     assert world.store.touch(Reference.parse(world.d.checkpoint).uri)
     world.collect()
     world.d.load()
-    assert not world.store.exists(world.d.report.uri), "the record that named it is old"
+    assert world.d.is_answered(), "its product stays, so it is still the result of its key"
     world.age(10)
     again = put_content(world.store, b"weights of d", ".safetensors")  # a run makes the same weights
     world.collect()

@@ -90,6 +90,7 @@ class FakeKubeflow:
         workflows: run id -> Argo's workflow, as API v1beta1 hands it out; none where a server no longer has that.
         ui: whether a browser finds the UI at the same host, as behind a gateway.
         requests: method and path of all calls.
+        rival: another submission creates the same pipeline and experiment just before ours does.
         moves: called before each read of a run; may change it.
     """
 
@@ -105,6 +106,7 @@ class FakeKubeflow:
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     workflows: dict[str, dict[str, Any]] = field(default_factory=dict)
     ui: bool = True
+    rival: bool = False
     requests: list[str] = field(default_factory=list)
     moves: Callable[[dict[str, Any]], None] = lambda run: None
 
@@ -127,7 +129,10 @@ class FakeKubeflow:
         if method == "POST" and path == "pipelines/upload_version":
             return 200, self._upload(query, body)
         if method == "POST" and path in ("pipelines", "experiments", "runs"):
-            return 200, self._create(path, body)
+            made = self._create(path, body)
+            if self.rival and path != "runs":
+                return 409, {"code": 6, "message": f"Already exist error: the name of this {path[:-1]} already exists"}
+            return 200, made
         if path in ("pipelines", "experiments", "runs"):
             return 200, self._page(path, list(getattr(self, path).values()), query)
         match = re.fullmatch(r"pipelines/([^/]+)/versions", path)

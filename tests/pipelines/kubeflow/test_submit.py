@@ -55,6 +55,16 @@ def test_equal_yaml_is_uploaded_once(kubeflow: Any, zoetrope: Any, compiled: dic
     assert first != second
 
 
+def test_what_another_submission_has_just_created_is_used(kubeflow: Any, zoetrope: Any) -> None:
+    kubeflow.rival = True
+    said = zoetrope("submit", "nano", "--host", kubeflow.url, "--json")
+    assert said.code == 0, said.err
+    assert (len(kubeflow.runs), len(kubeflow.versions), len(kubeflow.pipelines)) == (1, 1, 1)
+    (run,) = kubeflow.runs.values()
+    assert run["experiment_id"] in kubeflow.experiments
+    assert run["pipeline_version_reference"]["pipeline_id"] == "pipeline-1"
+
+
 def test_a_version_is_found_behind_the_first_page(kubeflow: Any, zoetrope: Any) -> None:
     for number in range(5):
         key = f"pipeline-{number}"
