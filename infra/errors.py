@@ -5,6 +5,8 @@ A mistake of the user is one line with the place, the reason and the next step; 
 
 from __future__ import annotations
 
+from typing import Any
+
 from zoetrope.infra.redact import redacted
 
 EXIT_OK = 0
@@ -28,6 +30,10 @@ class ZoetropeError(Exception):
         super().__init__(self.headline)
         self.retryable = retryable
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From process to process as it is, whatever arguments a subclass is made with."""
+        return _unpickled, (type(self), self.args), dict(self.__dict__)
+
     @property
     def exit_code(self) -> int:
         """2 for what the user has to fix, 75 for what may pass by itself."""
@@ -35,6 +41,10 @@ class ZoetropeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.headline}\n  -> {self.hint}" if self.hint else self.headline
+
+
+def _unpickled(kind: type[ZoetropeError], arguments: tuple[Any, ...]) -> ZoetropeError:
+    return kind.__new__(kind, *arguments)
 
 
 def placed(place: str, headline: str) -> str:

@@ -26,9 +26,11 @@ from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageCo
 from zoetrope.components.train.job import THREADS, TrainingJob
 from zoetrope.components.train.perceptual import with_local_weights
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
+from zoetrope.infra.keys import with_maker
 from zoetrope.infra.references import canonical_json
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import get_json, local_copy, put_file_content
+from zoetrope.infra.store.access import DamagedContentError
 from zoetrope.infra.tracking.live import live_metrics
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
@@ -118,6 +120,8 @@ def main(arguments: list[str]) -> int:
     try:
         train(job)
     except Exception as error:
+        if isinstance(error, DamagedContentError):
+            error = with_maker(job.open_store(), error)
         found = explained(error, job.step)
         if found is None:
             raise

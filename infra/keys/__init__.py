@@ -2,7 +2,7 @@
 
 from zoetrope.infra.keys.closure import operators
 from zoetrope.infra.keys.key import KeyParts, differences
-from zoetrope.infra.keys.results import StoredResult, find_result, known_results, maker_of, store_result
+from zoetrope.infra.keys.results import StoredResult, find_result, known_results, maker_of, store_result, with_maker
 from zoetrope.infra.keys.versions import libraries
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "maker_of",
     "operators",
     "store_result",
+    "with_maker",
 ]

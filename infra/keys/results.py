@@ -21,6 +21,7 @@ from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.keys.key import KeyParts
 from zoetrope.infra.references import Reference, canonical_json
 from zoetrope.infra.store import Store, get_bytes, get_json, mark_used, put_content
+from zoetrope.infra.store.access import DamagedContentError
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,13 @@ def known_results(store: Store, step: str) -> Iterator[StoredResult]:
         for known in pool.map(lambda uri: _read(store, uri), list(store.list(f"{FOLDER}/{step}/"))):
             if known is not None:
                 yield known
+
+
+def with_maker(store: Store, error: DamagedContentError) -> DamagedContentError:
+    """The same error, with the step that made the content where it was not known."""
+    if error.made_by:
+        return error
+    return DamagedContentError(error.place, error.reference, maker_of(store, error.reference))
 
 
 def maker_of(store: Store, reference: Reference) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zoetrope.infra.context import StepContext, StepResult
 from zoetrope.infra.errors import ZoetropeError, placed
-from zoetrope.infra.keys import KeyParts, find_result, maker_of, store_result
+from zoetrope.infra.keys import KeyParts, find_result, store_result, with_maker
 from zoetrope.infra.ledger import LedgerChain, collect, next_attempt
 from zoetrope.infra.ledger.chain import Outcome
 from zoetrope.infra.prices import PriceSheet, cost
@@ -200,8 +200,8 @@ def _fail(context: StepContext, chain: LedgerChain, error: BaseException, cluste
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = Path(error.filename) if isinstance(error.filename, str) else context.run_directory
         error = disk_full(place if place.is_dir() else place.parent)
-    if isinstance(error, DamagedContentError) and not error.made_by:
-        error = DamagedContentError(error.place, error.reference, maker_of(context.store, error.reference))
+    if isinstance(error, DamagedContentError):
+        error = with_maker(context.store, error)
     kind: Outcome = "cancelled" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
     fields: dict[str, Any] = {"kind": kind, "error": type(error).__name__, "message": str(error)}
     if isinstance(error, ZoetropeError):

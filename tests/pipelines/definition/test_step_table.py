@@ -97,6 +97,14 @@ def test_names_cost_nothing() -> None:
     assert {"kfp", "torch", "pydantic", "yaml"} & set(done.stdout.split()) == set()
 
 
+def test_a_step_whose_result_is_known_loads_no_torch() -> None:
+    """What a step's process imports before it asks for the result of its key."""
+    modules = {row.module for row in STEPS.values()} | {row.config.partition(":")[0] for row in STEPS.values()}
+    code = f"import sys, zoetrope.infra.steps, {', '.join(sorted(modules - {''}))}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "mlflow", "dvc", "great_expectations", "av"} & set(done.stdout.split()) == set()
+
+
 def test_jobs_run_where_their_rows_say() -> None:
     found = placements(load_recipe("nano"))
     assert set(found) == {name for name, row in STEPS.items() if row.launches_job}
