@@ -43,7 +43,7 @@ class ReleasedConfig:
     Attributes:
         mmdit: fields of `MMDiTConfig`.
         flow: fields of `FlowConfig`. Default: trained by the released training code, sampled by the shift of the
-            released inference code.
+            released inference code, the time rounded as both round it.
         autoencoder: fields of the autoencoder's configuration.
         latent_mean: mean of the latents that is subtracted before training, one number or one per channel.
         latent_std: their scale, likewise.
@@ -118,7 +118,8 @@ class ReleasedFolder:
     @property
     def flow(self) -> FlowConfig:
         """The flow."""
-        return make_config(FlowConfig, {"inference_shift_rule": "released_inference", **self.config.flow})
+        released = {"inference_shift_rule": "released_inference", "time_precision": "released"}
+        return make_config(FlowConfig, {**released, **self.config.flow})
 
     def load(self, device: torch.device | str = "cpu") -> VideoModel:
         """Loads everything: bfloat16 on an accelerator as released, float32 on the CPU.

@@ -109,7 +109,7 @@ def _squared_error(model: MMDiT, flow: FlowConfig, batch: LatentBatch, noise: Te
     import torch
 
     from zoetrope.model.conditions import TEXT_TO_VIDEO, condition_latents
-    from zoetrope.model.flow import noisy_sample_and_target
+    from zoetrope.model.flow import model_time, noisy_sample_and_target
     from zoetrope.model.packing import image_ids, patchify, text_ids
 
     count, _, frames, height, width = batch.latent.shape
@@ -126,7 +126,7 @@ def _squared_error(model: MMDiT, flow: FlowConfig, batch: LatentBatch, noise: Te
         image_ids(count, frames, height, width, patch),
         batch.t5.float(),
         text_ids(count, batch.t5.shape[1]),
-        times,
+        model_time(flow, times, model.img_in.weight.dtype),
         batch.clip.float(),
         cond=condition,
         txt_len=batch.t5_length,

@@ -22,7 +22,7 @@ def timestep_embedding(time: Tensor, dimension: int, max_period: float = 10_000.
     """Sinusoids of 1000 t, [cos | sin].
 
     Args:
-        time: [B] in [0, 1].
+        time: [B] in [0, 1]; 1000 t is rounded to its dtype (see `flow.model_time`).
         dimension: even number of features.
 
     Returns:
@@ -30,7 +30,7 @@ def timestep_embedding(time: Tensor, dimension: int, max_period: float = 10_000.
     """
     half = dimension // 2
     exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
-    angles = 1000.0 * time.float()[:, None] * torch.exp(-math.log(max_period) * exponents)[None]
+    angles = (1000.0 * time).float()[:, None] * torch.exp(-math.log(max_period) * exponents)[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 

@@ -100,7 +100,7 @@ class MMDiT(nn.Module):
             img_ids: positions (t, h, w) [B, N, 3].
             txt: T5 embeddings [B, L, context_in_dim].
             txt_ids: zeros [B, L, 3].
-            timesteps: [B] in [0, 1].
+            timesteps: [B] in [0, 1], in the precision in which the model is to read them (see `flow.model_time`).
             y_vec: pooled CLIP embedding [B, vec_in_dim].
             cond: packed mask and reference latents [B, N, cond_channels]; None for text alone.
             img_len: valid image tokens [B]; the others take no part and come out as zeros. None: all are valid.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoetrope.model.conditions import CONDITIONS, TEXT_TO_VIDEO, condition_latents
-from zoetrope.model.flow import FlowConfig, shift_time
+from zoetrope.model.flow import FlowConfig, model_time, shift_time
 from zoetrope.model.packing import image_ids, patchify, text_ids, unpatchify
 from zoetrope.model.sampling.config import SamplerConfig
 from zoetrope.model.sampling.guidance import combine, image_weights
@@ -97,7 +97,7 @@ def sample_latents(
     with torch.inference_mode():
         for number, start in enumerate(batches):
             rows = range(start, min(start + together, count))
-            batch = _Batch(model, config, flow.sign, text, visual, rows, latent_shape)
+            batch = _Batch(model, config, flow, text, visual, rows, latent_shape)
             x = torch.stack(
                 [torch.randn(latent_shape, generator=torch.Generator().manual_seed(seeds[row])) for row in rows]
             )
@@ -142,7 +142,7 @@ class _Batch:
         self,
         model: MMDiT,
         config: SamplerConfig,
-        sign: int,
+        flow: FlowConfig,
         text: TextCondition,
         visual: VisualCondition | None,
         rows: range,
@@ -152,7 +152,7 @@ class _Batch:
 
         from zoetrope.model.text import pad_text
 
-        self.model, self.config, self.sign = model, config, sign
+        self.model, self.config, self.flow = model, config, flow
         self.channels, self.frames, self.height, self.width = latent_shape
         weight = model.img_in.weight
         self.device, self.dtype = weight.device, weight.dtype
@@ -210,12 +210,12 @@ class _Batch:
             self.image_ids,
             self.t5,
             self.text_ids,
-            torch.full((len(tokens),), time, device=self.device),
+            model_time(self.flow, torch.full((len(tokens),), time, device=self.device), self.dtype),
             self.clip,
             cond=self.packed_condition,
             txt_len=self.t5_length,
         )
-        velocity = self.sign * unpatchify(out.float().cpu(), self.frames, self.height, self.width, patch)
+        velocity = self.flow.sign * unpatchify(out.float().cpu(), self.frames, self.height, self.width, patch)
         text_weight, _ = self.config.guidance(index)
         return combine(
             velocity.chunk(self.forwards),

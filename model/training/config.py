@@ -200,8 +200,10 @@ class StageConfig(LoopConfig):
             model without cond_in. Kinds that give more frames than a bucket has are not drawn there.
         optimizer: AdamW and schedule.
         text_dropout: probability that the T5 embedding becomes the null embedding, and, drawn apart, CLIP's.
-        exclude_given_frames: the loss leaves out the latent frames that a condition gives (`no_i2v_ref_loss` of the
-            released code, which is off there and has no effect).
+        exclude_given_frames: the loss leaves out the latent frames that a condition gives, and is the mean of the
+            others within each sample and then over the `samples`, as the released code words it (`no_i2v_ref_loss`,
+            which is off there and has no effect), or over all `elements` at once, where samples with more frames
+            left weigh more.
         precision: what the model computes in; weights and loss stay in float32.
         attention: kernel of `attention.choice.BACKENDS`, or `auto`; what served is recorded with the checkpoint.
     """
@@ -210,7 +212,7 @@ class StageConfig(LoopConfig):
     conditions: dict[str, float] = field(default_factory=lambda: {TEXT_TO_VIDEO: 1.0})
     optimizer: OptimizerConfig = OptimizerConfig()
     text_dropout: float = SQRT_TENTH
-    exclude_given_frames: bool = False
+    exclude_given_frames: Literal[False, "samples", "elements"] = False
     precision: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "flash_3", "flash_4", "flash_2", "sdpa"] = "auto"
 
@@ -218,6 +220,10 @@ class StageConfig(LoopConfig):
         """Raises ValueError for values outside their range."""
         super().__post_init__()
         check_weights(self.conditions)
+        if self.exclude_given_frames not in (False, "samples", "elements"):
+            raise ValueError(
+                f"exclude_given_frames has to be false, samples or elements, not {self.exclude_given_frames!r}"
+            )
         if not 0 <= self.text_dropout < 1:
             raise ValueError(f"text_dropout has to be in [0, 1), not {self.text_dropout}")
 

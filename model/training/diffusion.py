@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoetrope.model.conditions import condition_latents, draw_conditions, fitting_weights, given_frames
-from zoetrope.model.flow import FlowConfig, flow_loss, noisy_sample_and_target, sample_time
+from zoetrope.model.flow import FlowConfig, flow_loss, model_time, noisy_sample_and_target, sample_time
 from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.packing import image_ids, patchify, text_ids
@@ -122,23 +122,25 @@ class FlowObjective:
         t5, length, clip = text
         count, _, frames, height, width = noisy.shape
         device = next(model.parameters()).device
-        half = self.stage.precision == "bfloat16"
-        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+        dtype = getattr(torch, self.stage.precision)
+        with nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype):
             prediction = model(
                 patchify(noisy, patch).to(device),
                 image_ids(count, frames, height, width, patch).to(device),
                 t5.float().to(device),
                 text_ids(count, t5.shape[1]).to(device),
-                time.to(device),
+                model_time(self.flow, time, dtype).to(device),
                 clip.float().to(device),
                 cond=None if condition is None else patchify(condition, patch).to(device),
                 txt_len=None if bool((length == t5.shape[1]).all()) else length.to(device),
             )
-        mask = None
-        if condition is not None and self.stage.exclude_given_frames:
-            tokens = height * width // patch**2  # of a frame
-            mask = ~given_frames(condition).repeat_interleave(tokens, dim=1)[..., None].to(device)
-        return flow_loss(prediction, patchify(target, patch).to(device), mask)
+        goal = patchify(target, patch).to(device)
+        mean = self.stage.exclude_given_frames
+        if condition is None or not mean:
+            return flow_loss(prediction, goal)
+        tokens = height * width // patch**2  # of a frame
+        mask = ~given_frames(condition).repeat_interleave(tokens, dim=1)[..., None].to(device)
+        return flow_loss(prediction, goal, mask, mean)
 
 
 def train_diffusion(

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from zoetrope.model.flow import (
     FlowConfig,
     flow_loss,
+    model_time,
     noisy_sample_and_target,
     sample_time,
     shift_time,
     time_shift,
 )
+from zoetrope.model.mmdit.layers import timestep_embedding
 from zoetrope.model.packing import image_ids, patchify, text_ids, unpatchify
 
 
@@ -46,6 +48,19 @@ def test_the_papers_rule_is_proportional_to_the_volume(frames, height, width, pa
 def test_shift_keeps_the_ends_and_moves_the_middle_to_noise():
     shifted = shift_time(torch.tensor([0.0, 0.5, 1.0]), 3.0)
     torch.testing.assert_close(shifted, torch.tensor([0.0, 0.75, 1.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_model_reads_the_time_as_precisely_as_the_flow_says(dtype):
+    time = torch.linspace(0, 1, 1001)
+    assert torch.equal(model_time(FlowConfig(), time, dtype), time)
+    released = model_time(FlowConfig(time_precision="released"), time, dtype)
+    assert released.dtype == dtype
+    error = (timestep_embedding(released, 8)[:, 0].acos() - timestep_embedding(time, 8)[:, 0].acos()).abs().max()
+    assert error == 0 if dtype == torch.float32 else error > 1
+    # the released code: t.to(bfloat16), then 1000.0 * t in bfloat16, then float32
+    expected = (1000.0 * time.to(dtype)).float()
+    torch.testing.assert_close(timestep_embedding(released, 8)[:, 0], expected.cos(), rtol=0, atol=0)
 
 
 def test_training_times_are_shifted_and_repeatable():
@@ -92,6 +107,7 @@ def test_logit_normal_times_follow_mean_and_spread():
         ({"velocity": "backwards"}, "velocity has to be one of released, paper, not 'backwards'"),
         ({"shift_rule": "linear"}, "shift_rule has to be one of released_training, released_inference, paper"),
         ({"inference_shift_rule": "linear"}, "not 'linear'"),
+        ({"time_precision": "bfloat16"}, "time_precision has to be one of released, float32, not 'bfloat16'"),
         ({"sigma_min": 1.0}, r"sigma_min 1\.0 has to be in"),
         ({"shift": -1.0}, "at least 0"),
     ],
@@ -142,3 +158,13 @@ def test_positions_count_patches_from_zero():
     assert ids[1, 0].tolist() == [0, 0, 0]
     assert ids[1, 11].tolist() == [1, 1, 2]
     assert not text_ids(2, 5).any()
+
+
+def test_masked_loss_by_elements_and_by_samples():
+    prediction = torch.tensor([[[2.0], [2.0]], [[1.0], [9.0]]])  # [B, N, C]
+    mask = torch.tensor([[[True], [True]], [[True], [False]]])
+    target = torch.zeros(2, 2, 1)
+    assert flow_loss(prediction, target, mask).item() == pytest.approx((4 + 4 + 1) / 3)
+    assert flow_loss(prediction, target, mask, "samples").item() == pytest.approx((4 + 1) / 2)
+    nothing = torch.zeros_like(mask)
+    assert flow_loss(prediction, target, nothing, "samples").item() == 0

@@ -1,5 +1,6 @@
 """Training loops: order, schedule, learning, resuming."""
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -151,15 +152,28 @@ def objective(data, stage, rank=0, world=1):
 def test_given_frames_can_be_left_out_of_the_loss(kind, given):
     stage = replace(STAGE, conditions={kind: 1.0, "i2v_tail": 0.0})
     losses = {}
-    for exclude in (False, True):
+    for exclude in (False, "samples", "elements"):
         model = Recording(MMDIT)
         losses[exclude] = objective(ReferencedLatents(), replace(stage, exclude_given_frames=exclude))(model, 0).item()
     mask = model.calls[0]["cond"].view(4, 4, 4, 12)[..., 0]  # [B, frames, tokens of a frame]
     assert mask[:, :, 0].sum(dim=1).tolist() == [given] * 4
     assert losses[False] > 2000  # one frame of four is 100 off
-    assert (losses[True] < 2) == (given > 0)
+    assert (losses["samples"] < 2) == (given > 0)
+    # as many frames are left in each sample
+    assert losses["samples"] == pytest.approx(losses["elements"], rel=1e-5)
     if not given:
-        assert losses[True] == losses[False]
+        assert losses["samples"] == pytest.approx(losses[False], rel=1e-5)
+
+
+def test_the_model_reads_the_time_as_the_flow_says():
+    seen = {}
+    for precision, half in itertools.product(("float32", "released"), ("float32", "bfloat16")):
+        model = Recording(MMDIT)
+        flow = FlowConfig(time_precision=precision)
+        FlowObjective(MMDIT, Latents(), replace(STAGE, precision=half), flow, ProcessGroup())(model, 0)
+        seen[precision, half] = model.calls[0]["times"].dtype
+    assert seen.pop(("released", "bfloat16")) == torch.bfloat16
+    assert set(seen.values()) == {torch.float32}
 
 
 def test_ranks_draw_their_own_times_noise_and_conditions():

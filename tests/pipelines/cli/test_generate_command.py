@@ -89,6 +89,7 @@ def test_a_folder_of_released_weights_makes_a_video(released: Path, tmp_path: Pa
     assert settings["prompt_as_read"] == "a red circle. 24 FPS. 4 motion score."
     assert (settings["text_mode"], settings["fps"], settings["negative_prompt"]) == ("padded", 24, "a blue square")
     assert settings["flow"]["inference_shift_rule"] == "released_inference"
+    assert settings["flow"]["time_precision"] == "released"
     sampler = settings["sampler"]
     assert (sampler["steps"], sampler["text_guidance"], sampler["image_guidance"]) == (20, 5, 2)
 
