@@ -72,10 +72,11 @@ def test_in_bfloat16_the_direction_is_the_same(pair):
     reference, ours, given = pair
     wanted = ours(**given)
     half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in given.items()}
-    found = ours.bfloat16()(**half)
+    found = ours.bfloat16()(**{**half, "timesteps": given["timesteps"]})
     assert found.dtype == torch.bfloat16
     assert torch.cosine_similarity(found.float().flatten(), wanted.flatten(), 0) > 0.999
-    theirs = flux_forward(reference.bfloat16(), half)
+    # diffusers rounds the time as the released code does
+    found, theirs = ours(**half), flux_forward(reference.bfloat16(), half)
     assert torch.cosine_similarity(found.float().flatten(), theirs.float().flatten(), 0) > 0.999
 
 
