@@ -1,7 +1,8 @@
 """The index of a dataset as columns in mapped files: made once a machine, shared by its processes.
 
-The Parquet file is read in pieces and written as one file of fixed-width values a column, so that a process holds
-what it touches and not a million Python objects; the memory is the page cache's, once for all ranks of a machine.
+The Parquet file is read in pieces and written as files of fixed-width values. Numbers that all rows are asked for are
+mapped, texts and checksums are read by row: a process holds some twenty bytes a row, most of it shared by all ranks of
+the machine.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zoetrope.model.data.damage import DamagedDataError
-from zoetrope.model.data.reads import LocalPath, Read
+from zoetrope.model.data.reads import LocalPath, OpenFile, Read
 from zoetrope.model.data.shards import CHECKSUM_COLUMN
 
 LAYOUT = 1  # of the files; part of the folder's name
 PIECE_BYTES = 16 << 20
 PIECE_ROWS = 1 << 16
+BUFFER_BYTES = 1 << 20  # of each column's compressed bytes at a time
 NUMBERS = {"bucket": np.int16, "split": np.int16, "shard": np.int32, "t5_tokens": np.int32, "clip": np.int32}
 """Columns of numbers: codes of `buckets` and `splits`, position of the shard, tokens of the caption, and `clip`: the
 position of the clip's identity among all identities, sorted."""
@@ -33,23 +35,14 @@ TEXTS = ("clip_id", "caption")
 
 
 class Texts:
-    """A mapped column of texts."""
+    """A column of texts in a file; read one by one, since a map of it would count as this process's memory."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.ends: npt.NDArray[np.int64] = _mapped(folder / f"{name}.ends.npy")
-        file = folder / f"{name}.text"
-        self.data = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.empty(0, np.uint8)
+        self._ends, self._text = OpenFile(folder / f"{name}.ends"), OpenFile(folder / f"{name}.text")
 
     def __getitem__(self, row: int) -> str:
-        start = int(self.ends[row - 1]) if row else 0
-        return self.data[start : int(self.ends[row])].tobytes().decode()
-
-    def sortable(self) -> npt.NDArray[np.bytes_]:
-        """All of them as one array of bytes; mapped too where all have one length, as digests do."""
-        lengths = np.diff(self.ends, prepend=0)
-        if len(lengths) and lengths[0] and (lengths == lengths[0]).all():
-            return self.data.view(f"S{lengths[0]}")
-        return np.array([self[row].encode() for row in range(len(self.ends))], "S")
+        start, end = np.frombuffer(self._ends.read(8 * row, 16), np.int64)
+        return self._text.read(int(start), int(end - start)).decode()
 
 
 class Columns:
@@ -61,8 +54,6 @@ class Columns:
         shard: [rows] int32.
         t5_tokens: [rows] int32.
         clip: [rows] int32, equal for the rows of one clip and ascending with its identity.
-        checksums: name of a tensor -> [rows] int64.
-        held: [rows] uint32, bit i set where the i-th of `checksums` is known.
         clip_ids, captions: texts by row.
     """
 
@@ -72,11 +63,8 @@ class Columns:
         self.bucket, self.split, self.shard, self.t5_tokens, self.clip = (
             _mapped(folder / f"{name}.npy") for name in NUMBERS
         )
-        self.checksums = {
-            name: _mapped(folder / f"{CHECKSUM_COLUMN}{number}.npy")
-            for number, name in enumerate(described["checksums"])
-        }
-        self.held: npt.NDArray[np.uint32] = _mapped(folder / "held.npy")
+        self._sums = tuple(described["checksums"])
+        self._checksums = OpenFile(folder / "checksums")
         self.clip_ids, self.captions = Texts(folder, "clip_id"), Texts(folder, "caption")
 
     def __len__(self) -> int:
@@ -90,12 +78,11 @@ class Columns:
         clips = self.clip[found]
         return found if (clips[1:] > clips[:-1]).all() else found[np.argsort(clips, kind="stable")]
 
-    def checksum(self, row: int, tensor: str) -> int | None:
-        """Of a tensor of a sample (`latent`, `t5`, ...); None where the index does not know it."""
-        for number, (name, values) in enumerate(self.checksums.items()):
-            if name == tensor:
-                return int(values[row]) if int(self.held[row]) >> number & 1 else None
-        return None
+    def checksums(self, row: int) -> dict[str, int]:
+        """Name of a tensor (`latent`, `t5`, ...) -> its checksum; without those that the index does not know."""
+        width = 8 * (len(self._sums) + 1)
+        held, *sums = np.frombuffer(self._checksums.read(width * row, width), np.int64).tolist()
+        return {name: value for bit, (name, value) in enumerate(zip(self._sums, sums, strict=True)) if held >> bit & 1}
 
     def counts(self) -> dict[str, int]:
         """`BUCKET/SPLIT` -> clips, sorted by name."""
@@ -152,38 +139,41 @@ def _parquet(uri: str, digest: str, size: int, read: Read, local: LocalPath | No
 
 
 def _write(parquet: Path, folder: Path) -> None:
+    """Columns of numbers as arrays; of each text and each row of checksums first where it ends or what is known."""
     import pyarrow.parquet
 
     # Without Arrow's threads: one that lets go of Python's memory while the interpreter ends aborts the process.
-    with pyarrow.parquet.ParquetFile(parquet, read_dictionary=["bucket", "split"], pre_buffer=False) as file:
+    with pyarrow.parquet.ParquetFile(
+        parquet, read_dictionary=["bucket", "split"], pre_buffer=False, buffer_size=BUFFER_BYTES
+    ) as file:
         rows = file.metadata.num_rows
         sums = sorted(name for name in file.schema_arrow.names if name.startswith(CHECKSUM_COLUMN))
-        if len(sums) > 32:
-            raise ValueError(f"the index has checksums of {len(sums)} kinds of tensor, more than 32")
         codes: dict[str, dict[str, int]] = {"bucket": {}, "split": {}}
-        arrays = {name: _new(folder / f"{name}.npy", dtype, rows) for name, dtype in NUMBERS.items()}
-        arrays["held"] = _new(folder / "held.npy", np.uint32, rows)
-        for number in range(len(sums)):
-            arrays[f"{CHECKSUM_COLUMN}{number}"] = _new(folder / f"{CHECKSUM_COLUMN}{number}.npy", np.int64, rows)
-        ends = {name: _new(folder / f"{name}.ends.npy", np.int64, rows) for name in TEXTS}
+        arrays = {name: np.empty(rows, dtype) for name, dtype in NUMBERS.items()}
         names = [*TEXTS, "bucket", "split", "shard", "t5_tokens", *sums]
-        with (folder / "clip_id.text").open("wb") as ids, (folder / "caption.text").open("wb") as captions:
+        with ExitStack() as files:
+            stream = {
+                name: files.enter_context((folder / name).open("wb"))
+                for name in ("checksums", *(f"{text}.{part}" for text in TEXTS for part in ("ends", "text")))
+            }
+            for name in TEXTS:
+                stream[f"{name}.ends"].write(bytes(8))
             at = 0
             for batch in file.iter_batches(PIECE_ROWS, columns=names, use_threads=False):
                 here = slice(at, at + len(batch))
-                for name, stream in (("clip_id", ids), ("caption", captions)):
-                    ends[name][here] = _append(batch.column(name), stream)
+                for name in TEXTS:
+                    ends = _append(batch.column(name), stream[f"{name}.text"])
+                    stream[f"{name}.ends"].write(ends.data)
                 for name, known in codes.items():
                     arrays[name][here] = _coded(batch.column(name), known)
                 for name in ("shard", "t5_tokens"):
                     arrays[name][here] = batch.column(name).to_numpy(zero_copy_only=False)
-                for number, name in enumerate(sums):
-                    column = batch.column(name)
-                    arrays["held"][here] |= np.left_shift(_valid(column).astype(np.uint32), np.uint32(number))
-                    arrays[f"{CHECKSUM_COLUMN}{number}"][here] = column.fill_null(0).to_numpy(zero_copy_only=False)
+                stream["checksums"].write(_checksums([batch.column(name) for name in sums], len(batch)).data)
                 at += len(batch)
     pyarrow.default_memory_pool().release_unused()
-    _number_clips(Texts(folder, "clip_id"), arrays["clip"])
+    _number_clips(_sortable(folder, rows), arrays["clip"])
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
     described = {
         "buckets": list(codes["bucket"]),
         "splits": list(codes["split"]),
@@ -192,9 +182,28 @@ def _write(parquet: Path, folder: Path) -> None:
     (folder / "columns.json").write_text(json.dumps(described))
 
 
-def _number_clips(ids: Texts, clip: npt.NDArray[Any]) -> None:
+def _checksums(columns: Sequence[Any], rows: int) -> npt.NDArray[np.int64]:
+    """[rows, 1 + kinds]: a bit for each kind that is known, and the values."""
+    table = np.zeros((rows, 1 + len(columns)), np.int64)
+    for number, column in enumerate(columns):
+        known = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.int64)
+        table[:, 0] |= known << number
+        table[:, 1 + number] = column.fill_null(0).to_numpy(zero_copy_only=False)
+    return table
+
+
+def _sortable(folder: Path, rows: int) -> npt.NDArray[np.bytes_]:
+    """All identities as one array of bytes; mapped where all have one length, as digests do."""
+    ends = np.fromfile(folder / "clip_id.ends", np.int64)
+    lengths = np.diff(ends)
+    if rows and lengths[0] and (lengths == lengths[0]).all():
+        return np.memmap(folder / "clip_id.text", f"S{lengths[0]}", "r")
+    texts = Texts(folder, "clip_id")
+    return np.array([texts[row].encode() for row in range(rows)], "S")
+
+
+def _number_clips(texts: npt.NDArray[np.bytes_], clip: npt.NDArray[Any]) -> None:
     """Numbers the identities in their order; equal ones get the same number."""
-    texts = ids.sortable()
     order = np.argsort(texts, kind="stable")  # finds the sorted stretch of each bucket
     number, last = -1, b""
     for start in range(0, len(order), PIECE_ROWS):
@@ -226,20 +235,6 @@ def _coded(column: Any, known: dict[str, int]) -> npt.NDArray[np.int16]:
     return np.asarray(table[column.indices.to_numpy(zero_copy_only=False)], np.int16)
 
 
-def _valid(column: Any) -> npt.NDArray[np.bool_]:
-    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-
-
-def _new(path: Path, dtype: Any, rows: int) -> npt.NDArray[Any]:
-    if not rows:  # an empty file cannot be mapped
-        np.save(path, np.empty(0, dtype))
-        return np.empty(0, dtype)
-    return np.lib.format.open_memmap(path, "w+", dtype, (rows,))
-
-
 def _mapped(path: Path) -> npt.NDArray[Any]:
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
-    except ValueError:  # empty
-        array = np.load(path)
+    array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     return array

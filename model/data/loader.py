@@ -227,13 +227,13 @@ class LatentDataset:
         self, sample: Sample, place: int, uri: str, entries: Mapping[str, Entry], data: Mapping[str, Bytes]
     ) -> None:
         names = self._names(*sample)
-        compared = self._checked is None or not self._checked[place]
+        expected = self._columns.checksums(place) if self._checked is None or not self._checked[place] else {}
         for name, entry in entries.items():
             if len(data[name]) != entry.end - entry.start:
                 message = f"{uri}: ends before tensor {names[name]!r}; the shard is truncated"
                 raise DamagedDataError(message, uri, names[name])
-            expected = self._columns.checksum(place, name) if compared else None
-            if expected is not None and checksum(entry.dtype, entry.shape, data[name].data) != expected:
+            known = expected.get(name)
+            if known is not None and checksum(entry.dtype, entry.shape, data[name].data) != known:
                 message = f"{uri}: tensor {names[name]!r} does not match its checksum"
                 raise DamagedDataError(message, uri, names[name])
         if self._checked is not None:

@@ -42,7 +42,7 @@ class RangeReader:
         if parallel < 1:
             raise ValueError(f"parallel reads have to be at least 1, not {parallel}")
         self._read, self._local, self._parallel = read, local, parallel
-        self._files: OrderedDict[str, _File] = OrderedDict()
+        self._files: OrderedDict[str, OpenFile] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
         self._lock = Lock()
 
@@ -81,7 +81,7 @@ class RangeReader:
                 self._pool = ThreadPoolExecutor(self._parallel, "range-read")
             return self._pool
 
-    def _file(self, uri: str) -> _File | None:
+    def _file(self, uri: str) -> OpenFile | None:
         if self._local is None:
             return None
         with self._lock:
@@ -93,7 +93,7 @@ class RangeReader:
         if path is None:
             return None
         try:
-            file = _File(path)
+            file = OpenFile(path)
         except FileNotFoundError:
             return None  # the port says so in its own words
         with self._lock:
@@ -117,19 +117,23 @@ def joined(wanted: Iterable[Range]) -> list[Range]:
     return runs
 
 
-class _File:
+class OpenFile:
     """An open file; closed when nobody holds it any more."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes from `start`; fewer where the file ends."""
+        return os.pread(self.descriptor, length, start)
+
     def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
 
 
-def _pread(file: _File, run: Range) -> Bytes:
+def _pread(file: OpenFile, run: Range) -> Bytes:
     buffer = np.empty(run.end - run.start, np.uint8)
     done = 0
     while done < len(buffer):
