@@ -72,7 +72,7 @@ class Header:
         found: list[Entry] = []
         near = 0
         for name in names:
-            key = json.dumps(name).encode() + b":"
+            key = json.dumps(name).encode() + b":{"  # values of `__metadata__` are no objects
             at = self.text.find(key, near)
             if at < 0:
                 at = self.text.find(key)
@@ -82,7 +82,7 @@ class Header:
             near = near or max(at - CLIP_TEXT, 0)
             end = self.text.find(b"}", at) + 1
             try:
-                value = json.loads(self.text[at + len(key) : end])
+                value = json.loads(self.text[at + len(key) - 1 : end])
             except ValueError as error:
                 raise self._damaged() from error
             found.append(self._entry(name, value))

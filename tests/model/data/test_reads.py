@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_no_byte_is_read_twice_and_none_that_was_not_asked_for(wanted: list[Rang
     read = [(run.uri, at) for run in runs for at in range(run.start, run.end)]
     assert len(read) == len(set(read))
     assert set(read) == {(each.uri, at) for each in wanted for at in range(each.start, each.end)}
-    assert all(one.uri != two.uri or one.end < two.start for one, two in zip(runs, runs[1:], strict=False))
+    assert all(one.uri != two.uri or one.end < two.start for one, two in pairwise(runs))
 
 
 def test_a_long_stretch_is_cut_between_its_ranges() -> None:
