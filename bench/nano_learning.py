@@ -29,7 +29,7 @@ from zoetrope.components.ingest.footage.paint import RGB, STEPS
 from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
-from zoetrope.model.data.loader import LatentBatch
+from zoetrope.model.data import LatentBatch
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.sampling import TextCondition, sample_latents
 from zoetrope.model.stages import stage_config

@@ -13,7 +13,7 @@ from zoetrope.infra.store import Store, get_table, local_copy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoetrope.model.data.loader import LatentBatch, LatentDataset
+    from zoetrope.model.data import LatentBatch, LatentDataset
     from zoetrope.model.flow import FlowConfig
     from zoetrope.model.mmdit.model import MMDiT
 
@@ -55,13 +55,13 @@ def held_out_loss(
     """
     import torch
 
-    from zoetrope.model.data.loader import DamagedDataError, LatentDataset
+    from zoetrope.model.data import DamagedDataError, LatentDataset
 
     torch.set_num_threads(config.threads)
     times = [(index + 0.5) / config.loss_timesteps for index in range(config.loss_timesteps)]
     totals = torch.zeros(len(times), dtype=torch.float64)
     try:
-        clips = LatentDataset.open(dataset, context.store.read, bucket, HELD_OUT)
+        clips = LatentDataset.open(dataset, context.store.read, bucket, HELD_OUT, local=context.store.local_path)
         model, flow = _load(checkpoint, context)
         count = min(len(clips), config.loss_samples)
         with torch.inference_mode():

@@ -138,11 +138,11 @@ def _dataset(setup: SamplingSetup) -> dict[str, Any]:
 def _heads(setup: SamplingSetup, clips: Sequence[int]) -> VisualCondition:
     """First frames of held-out clips."""
     from zoetrope.components.generate.sampling import head_condition
-    from zoetrope.model.data.loader import DamagedDataError, LatentDataset
+    from zoetrope.model.data import DamagedDataError, LatentDataset
 
     store = open_store(setup.store)
     try:
-        dataset = LatentDataset.open(_dataset(setup), store.read, setup.bucket, HELD_OUT)
+        dataset = LatentDataset.open(_dataset(setup), store.read, setup.bucket, HELD_OUT, local=store.local_path)
         return head_condition(dataset.batch(clips).references["head"].float())
     except DamagedDataError as error:
         raise ZoetropeError(f"generate: {error}", error.hint) from error

@@ -34,7 +34,7 @@ from zoetrope.infra.store.access import DamagedContentError
 from zoetrope.infra.tracking.live import live_metrics
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
-from zoetrope.model.data.loader import DamagedDataError, LatentDataset
+from zoetrope.model.data import DamagedDataError, LatentDataset
 from zoetrope.model.mmdit.flux import first_weights
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
@@ -181,7 +181,15 @@ def _stage(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume
     stage = config.stage
     architecture = replace(config.mmdit, cond_embed=stage.takes_images)
     dataset = get_json(context.store, job.inputs["dataset"])
-    data = LatentDataset.open(dataset, context.store.read, stage.bucket, "train", stage.drawn_conditions)
+    data = LatentDataset.open(
+        dataset,
+        context.store.read,
+        stage.bucket,
+        "train",
+        stage.drawn_conditions,
+        local=context.store.local_path,
+        cache=context.work,  # the workers of a node share it
+    )
     model = MMDiT(architecture).initialise(stage.seed)
     own = context.work / f"rank-{workers.rank}"  # the workers of a node share the scratch folder
     if job.inputs["parent"]:

@@ -2,7 +2,7 @@
 
 Small things are read into memory and hashed each time. Whole files are hashed at first use; that a file of the store
 is what its name says is remembered below `checked/` with its size, time and inode, so that it costs once. Parts of
-shards have checksums of their own, see `zoetrope.model.data.loader`.
+shards have checksums of their own, see `zoetrope.model.data`.
 """
 
 from __future__ import annotations

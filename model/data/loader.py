@@ -2,113 +2,95 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from zoetrope.model.conditions import CONDITIONS, reference_frames
-from zoetrope.model.data.shards import CHECKSUM, CHECKSUM_COLUMN, DTYPES, checksum
+from zoetrope.model.data.columns import Columns, open_columns
+from zoetrope.model.data.damage import DamagedDataError
+from zoetrope.model.data.headers import Entry, Headers, as_tensor, whole_tensor
+from zoetrope.model.data.reads import Bytes, LocalPath, Range, RangeReader, Read
+from zoetrope.model.data.samples import LatentBatch, LatentSample, collate
+from zoetrope.model.data.shards import CHECKSUM, checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Read = Callable[[str, int, int], bytes]
-"""`read(uri, start, length)` gives `length` bytes of the object at `uri`, from byte `start`."""
-
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in PyTorch
-_HEADER_LIMIT = 100_000_000  # safetensors' own limit for a header
-
-
-class DamagedDataError(ValueError):
-    """An object of a dataset is not what its digest or checksum says.
-
-    Attributes:
-        hint: what to do.
-    """
-
-    hint = "it was changed or damaged: delete it and run the step `encode` again with --fresh"
-
-
-@dataclass(frozen=True)
-class LatentBatch:
-    """Samples of one bucket; latents are normalised to unit variance per channel.
-
-    Attributes:
-        latent: [B, C, T, H, W] the clip.
-        references: name -> [B, C, L, H, W] frames at its ends, encoded by themselves: `head` and `tail` are its
-            first and last frame (L = 1), the others are those of `conditions` that were asked for.
-        t5: [B, L, D] T5 embeddings of the captions, zero beyond each one's length.
-        t5_length: [B] int64, number of tokens of each caption.
-        clip: [B, D] pooled CLIP text embeddings.
-        clip_ids: identities of the clips, in the order asked for.
-        captions: their captions.
-    """
-
-    latent: Tensor
-    references: Mapping[str, Tensor]
-    t5: Tensor
-    t5_length: Tensor
-    clip: Tensor
-    clip_ids: tuple[str, ...]
-    captions: tuple[str, ...]
+Sample = tuple[int, str]
+"""(row, bucket): a clip of a dataset in one of its buckets."""
+TEXT = ("t5", "clip")
+"""Tensors of a clip's caption, the same in all buckets."""
 
 
 class LatentDataset:
-    """The samples of one bucket and split of a dataset version, in order of their clip identity.
+    """The samples of a split of a dataset version: rows are clips in order of their identity, in one bucket or more.
+
+    May be used by several threads. Its columns are mapped from files that the processes of a machine share.
 
     Attributes:
-        clip_ids: identity of every sample.
-        captions: caption of every sample.
+        buckets: names of the buckets that are open.
+        t5_tokens: [rows] int32, tokens of each clip's caption.
         null_t5: [L, D] T5 embedding of the empty caption.
         null_clip: [D] CLIP embedding of the empty caption.
     """
 
     def __init__(
         self,
-        shards: Sequence[_TensorFile],
-        bucket: str,
-        rows: Sequence[Mapping[str, Any]],
-        null_t5: Tensor,
-        null_clip: Tensor,
-        references: Sequence[str],
+        manifest: Mapping[str, Any],
+        columns: Columns,
+        reader: RangeReader,
+        places: Mapping[str, npt.NDArray[np.int32]],
+        null: tuple[Tensor, Tensor],
+        conditions: Sequence[str],
+        check: Literal["each", "first"],
     ) -> None:
-        """Use `open`."""
-        self._shards = shards
-        self._bucket = bucket
-        self._references = tuple(references)
-        self._shard_of = tuple(int(row["shard"]) for row in rows)
-        # Indexes of older versions have none; those tensors are taken as they come.
-        self._checksums = tuple(
-            {name.removeprefix(CHECKSUM_COLUMN): int(value) for name, value in row.items()
-             if name.startswith(CHECKSUM_COLUMN) and value is not None}
-            for row in rows
-        )  # fmt: skip
-        self.clip_ids = tuple(str(row["clip_id"]) for row in rows)
-        self.captions = tuple(str(row["caption"]) for row in rows)
-        self.null_t5 = null_t5
-        self.null_clip = null_clip
+        """Use `open`. `places`: bucket -> [rows] row of the index, -1 where the clip is not in the bucket."""
+        self._uris = [str(shard["uri"]) for shard in manifest["shards"]]
+        self._columns, self._reader, self._places = columns, reader, places
+        self._headers = Headers(reader)
+        self._entries = {str(entry["name"]): entry for entry in manifest.get("buckets", ())}
+        self._references = {bucket: reference_names(manifest, bucket, conditions) for bucket in places}
+        self._any = np.maximum.reduce(list(places.values()))  # of each clip a row of the index
+        self._checked = np.zeros(len(columns), np.bool_) if check == "first" else None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self.buckets = tuple(places)
+        self.t5_tokens: npt.NDArray[np.int32] = columns.t5_tokens[self._any]
+        self.null_t5, self.null_clip = null
 
     @classmethod
     def open(
         cls,
         manifest: Mapping[str, Any],
         read: Read,
-        bucket: str,
+        bucket: str | Sequence[str],
         split: str = "train",
         conditions: Iterable[str] = (),
+        *,
+        local: LocalPath | None = None,
+        cache: Path | None = None,
+        parallel: int = 8,
+        check: Literal["each", "first"] = "each",
     ) -> LatentDataset:
         """Opens a dataset version.
 
         Args:
             manifest: a `zoetrope.dataset.v1` manifest.
-            read: range read of the store that the manifest's URIs name.
-            bucket: e.g. `64px_16f`.
+            read: range read of the store that the manifest's URIs name; called by several threads.
+            bucket: e.g. `64px_16f`, or several of them.
             split: `train` or `held_out`.
             conditions: kinds of `conditions.CONDITIONS` whose references are read, besides first and last frames.
+            local: finds files of the store on this machine's disk, which are then read where they lie.
+            cache: folder for the index's columns, shared by the processes of a machine and good for later openings;
+                without it they are made for this process alone.
+            parallel: range reads that are on their way at a time, of objects that are not local.
+            check: compare tensors with their checksums `each` time they are read, or the `first` time that this
+                dataset reads them (BLAKE2b takes 1.1 s of CPU a GB).
 
         Raises:
             ValueError: the manifest is of another kind, or there is no such sample or reference; the message names
@@ -119,46 +101,161 @@ class LatentDataset:
             raise ValueError(f"not a dataset manifest: its schema is {manifest.get('schema')!r}")
         if manifest.get("checksum", CHECKSUM) != CHECKSUM:
             raise ValueError(f"this dataset has checksums {manifest['checksum']!r}, this version reads {CHECKSUM!r}")
-        rows = _index(manifest, read, bucket, split)
-        shards = [_TensorFile(shard["uri"], read) for shard in manifest["shards"]]
+        scratch = tempfile.TemporaryDirectory(prefix="zoetrope-index-") if cache is None else None
+        columns = open_columns(manifest, read, local, cache or Path(scratch.name if scratch else ""))
+        places = _places(str(manifest.get("name", "")), columns, [bucket] if isinstance(bucket, str) else bucket, split)
         text = manifest["text"]
-        null_t5 = _TensorFile.whole(text["null_t5"], read).tensors({"t5": None})["t5"]
-        null_clip = _TensorFile.whole(text["null_clip"], read).tensors({"clip": None})["clip"]
-        names = reference_names(manifest, bucket, conditions)
-        return cls(shards, bucket, rows, null_t5, null_clip, names)
+        null = whole_tensor(text["null_t5"], "t5", read), whole_tensor(text["null_clip"], "clip", read)
+        reader = RangeReader(read, local, parallel)
+        dataset = cls(manifest, columns, reader, places, null, tuple(conditions), check)
+        dataset._scratch = scratch
+        return dataset
 
     def __len__(self) -> int:
-        return len(self.clip_ids)
+        return len(self._any)
 
-    def batch(self, indices: Sequence[int]) -> LatentBatch:
-        """Reads samples by their position (0 to len - 1), in the order given; positions may repeat.
+    def __enter__(self) -> LatentDataset:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes files and ends the reading threads."""
+        self._reader.close()
+
+    def clip_id(self, row: int) -> str:
+        """Identity of a clip."""
+        return self._columns.clip_ids[int(self._any[row])]
+
+    def caption(self, row: int) -> str:
+        """Caption of a clip."""
+        return self._columns.captions[int(self._any[row])]
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """Identity of every clip, made anew each time: of a few clips ask `clip_id`."""
+        return tuple(self.clip_id(row) for row in range(len(self)))
+
+    def rows(self, bucket: str) -> npt.NDArray[np.int32]:
+        """The rows whose clips are in a bucket, ascending."""
+        return np.flatnonzero(self._places[bucket] >= 0).astype(np.int32)
+
+    def latent_shape(self, bucket: str) -> tuple[int, int, int, int]:
+        """[C, T, H, W] of a bucket's latents, by the manifest."""
+        channels, frames, height, width = self._entries[bucket]["latent"]
+        return int(channels), int(frames), int(height), int(width)
+
+    def fetch(self, samples: Sequence[Sample]) -> list[LatentSample]:
+        """Reads samples, in the order given; they may repeat and be of different buckets.
+
+        All reads are sent together: latents and texts of all samples, neighbours in a file as one. Samples that were
+        joined share memory.
 
         Raises:
-            DamagedDataError: a tensor is not what its checksum says.
+            IndexError: no such row.
+            ValueError: a clip is not in the bucket, or the bucket is not open.
+            DamagedDataError: a tensor is not what its checksum says, or cannot be read; it names all damaged clips
+                among the samples, and the message the first one in their order.
         """
-        import torch
+        chosen = {sample: self._place(*sample) for sample in dict.fromkeys(samples)}
+        shards = {sample: self._uris[int(self._columns.shard[place])] for sample, place in chosen.items()}
+        headers = self._headers.get(shards.values())
+        damage: dict[Sample, DamagedDataError] = {}
+        found: dict[Sample, dict[str, Entry]] = {}
+        for sample, uri in shards.items():
+            header = headers[uri]
+            names = self._names(*sample)
+            try:
+                if isinstance(header, DamagedDataError):
+                    raise header
+                found[sample] = dict(zip(names, header.entries(list(names.values())), strict=True))
+            except DamagedDataError as error:
+                damage[sample] = error
+        wanted = [
+            Range(shards[sample], entry.start, entry.end) for sample, each in found.items() for entry in each.values()
+        ]
+        pieces = iter(self._reader.fetch(wanted))
+        read: dict[Sample, LatentSample] = {}
+        for sample, entries in found.items():
+            data = {name: next(pieces) for name in entries}
+            try:
+                self._compare(sample, chosen[sample], shards[sample], entries, data)
+            except DamagedDataError as error:
+                damage[sample] = error
+            else:
+                tensors = {name: as_tensor(entry, data[name]) for name, entry in entries.items()}
+                read[sample] = self._sample(sample, chosen[sample], tensors)
+        if damage:
+            raise self._all_damage(damage)
+        return [read[sample] for sample in samples]
 
-        samples = [self._sample(index) for index in indices]
-        texts = [sample["t5"] for sample in samples]
-        return LatentBatch(
-            latent=torch.stack([sample["latent"] for sample in samples]),
-            references={name: torch.stack([sample[name] for sample in samples]) for name in self._references},
-            t5=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True),
-            t5_length=torch.tensor([len(text) for text in texts]),
-            clip=torch.stack([sample["clip"] for sample in samples]),
-            clip_ids=tuple(self.clip_ids[index] for index in indices),
-            captions=tuple(self.captions[index] for index in indices),
+    def batch(self, indices: Sequence[int], bucket: str = "") -> LatentBatch:
+        """Reads samples of one bucket by their row (0 to len - 1), in the order given; rows may repeat.
+
+        Args:
+            indices: rows.
+            bucket: may be left out where one bucket is open.
+
+        Raises:
+            ValueError: no bucket was named where several are open, or as in `fetch`.
+            DamagedDataError: as in `fetch`.
+        """
+        if not bucket and len(self.buckets) > 1:
+            raise ValueError(f"name the bucket of the batch: open are {', '.join(self.buckets)}")
+        return collate(self.fetch([(int(index), bucket or self.buckets[0]) for index in indices]))
+
+    def _place(self, row: int, bucket: str) -> int:
+        if bucket not in self._places:
+            raise ValueError(f"bucket {bucket!r} is not open; open are {', '.join(self.buckets)}")
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a dataset of {len(self)} clips")
+        place = int(self._places[bucket][row])
+        if place < 0:
+            raise ValueError(f"clip {self.clip_id(row)} is not in bucket {bucket!r}")
+        return place
+
+    def _names(self, row: int, bucket: str) -> dict[str, str]:
+        """Kind of a tensor -> its name in the shard."""
+        clip_id = self.clip_id(row)
+        names = {name: f"{clip_id}/{bucket}/{name}" for name in ("latent", *self._references[bucket])}
+        return names | {name: f"{clip_id}/{name}" for name in TEXT}
+
+    def _compare(
+        self, sample: Sample, place: int, uri: str, entries: Mapping[str, Entry], data: Mapping[str, Bytes]
+    ) -> None:
+        names = self._names(*sample)
+        expected = self._columns.checksums(place) if self._checked is None or not self._checked[place] else {}
+        for name, entry in entries.items():
+            if len(data[name]) != entry.end - entry.start:
+                message = f"{uri}: ends before tensor {names[name]!r}; the shard is truncated"
+                raise DamagedDataError(message, uri, names[name])
+            known = expected.get(name)
+            if known is not None and checksum(entry.dtype, entry.shape, data[name].data) != known:
+                message = f"{uri}: tensor {names[name]!r} does not match its checksum"
+                raise DamagedDataError(message, uri, names[name])
+        if self._checked is not None:
+            self._checked[place] = True
+
+    def _sample(self, sample: Sample, place: int, tensors: Mapping[str, Tensor]) -> LatentSample:
+        row, bucket = sample
+        references = {name: tensors[name] for name in self._references[bucket]}
+        clip_id, caption = self._columns.clip_ids[place], self._columns.captions[place]
+        return LatentSample(
+            row, bucket, clip_id, caption, tensors["latent"], references, tensors["t5"], tensors["clip"]
         )
 
-    def _sample(self, index: int) -> dict[str, Tensor]:
-        clip_id = self.clip_ids[index]
-        names = {name: f"{clip_id}/{self._bucket}/{name}" for name in ("latent", *self._references)}
-        names |= {name: f"{clip_id}/{name}" for name in ("t5", "clip")}
-        checksums = self._checksums[index]
-        tensors = self._shards[self._shard_of[index]].tensors(
-            {full: checksums.get(name) for name, full in names.items()}
-        )
-        return {name: tensors[full] for name, full in names.items()}
+    def _all_damage(self, damage: Mapping[Sample, DamagedDataError]) -> DamagedDataError:
+        first = next(iter(damage.values()))
+        rows: set[int] = set()
+        for (row, _), error in damage.items():
+            rows.add(row)
+            if not error.tensor:  # the whole file is of no use
+                rows.update(np.flatnonzero(self._columns.shard[self._any] == self._uris.index(error.uri)).tolist())
+        ordered = sorted(rows)
+        return DamagedDataError(str(first), first.uri, first.tensor, ordered, [self.clip_id(row) for row in ordered])
 
 
 def reference_names(manifest: Mapping[str, Any], bucket: str, conditions: Iterable[str]) -> list[str]:
@@ -189,103 +286,25 @@ def reference_names(manifest: Mapping[str, Any], bucket: str, conditions: Iterab
     return found
 
 
-class _TensorFile:
-    """One safetensors object in the store; its header is read once, at first use."""
-
-    def __init__(self, uri: str, read: Read) -> None:
-        self._uri = uri
-        self._read = read
-        self._entries: dict[str, Any] | None = None
-        self._start = 0
-
-    @classmethod
-    def whole(cls, reference: str, read: Read) -> _TensorFile:
-        """A small file, read at once and compared with the digest of its reference."""
-        uri, _, digest = reference.rpartition("@sha256:")
-        file = cls(uri, read)
-        entries = file._header()
-        length = file._start + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-        data = read(uri, 0, length + 1)  # one more: a longer file is another one
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise DamagedDataError(f"{uri}: content does not match its digest {digest[:12]}")
-        return cls(uri, lambda _, start, length: data[start : start + length])
-
-    def tensors(self, wanted: Mapping[str, int | None]) -> dict[str, Tensor]:
-        """Reads tensors (name -> checksum where it is known); neighbours in the file come with one read."""
-        import torch
-
-        entries = self._header()
-        missing = [name for name in wanted if name not in entries]
-        if missing:
-            raise DamagedDataError(f"{self._uri}: tensor {missing[0]!r} is not in this shard")
-        result: dict[str, Tensor] = {}
-        for run in _runs(sorted(wanted, key=lambda name: int(entries[name]["data_offsets"][0])), entries):
-            first, last = entries[run[0]]["data_offsets"][0], entries[run[-1]]["data_offsets"][1]
-            data = bytearray(self._read(self._uri, self._start + first, last - first))
-            if len(data) != last - first:
-                raise DamagedDataError(f"{self._uri}: ends before tensor {run[-1]!r}; the shard is truncated")
-            for name in run:
-                entry = entries[name]
-                begin, end = entry["data_offsets"]
-                piece = memoryview(data)[begin - first : end - first]
-                expected = wanted[name]
-                if expected is not None and checksum(entry["dtype"], entry["shape"], piece) != expected:
-                    raise DamagedDataError(f"{self._uri}: tensor {name!r} does not match its checksum")
-                dtype = getattr(torch, _DTYPES[entry["dtype"]])
-                result[name] = torch.frombuffer(piece, dtype=dtype).reshape(entry["shape"])
-        return result
-
-    def _header(self) -> dict[str, Any]:
-        if self._entries is None:
-            prefix = self._read(self._uri, 0, 8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _HEADER_LIMIT + 1
-            if length > _HEADER_LIMIT:
-                raise DamagedDataError(f"{self._uri}: not a safetensors file")
-            try:
-                entries: dict[str, Any] = json.loads(self._read(self._uri, 8, length))
-                entries.pop("__metadata__", None)
-                for entry in entries.values():
-                    first, last = entry["data_offsets"]
-                    if first < 0 or last - first != math.prod(entry["shape"]) * DTYPES[entry["dtype"]]:
-                        raise ValueError
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-                raise DamagedDataError(f"{self._uri}: its header is no safetensors header") from error
-            self._entries, self._start = entries, 8 + length
-        return self._entries
-
-
-def _runs(names: Sequence[str], entries: Mapping[str, Any]) -> list[list[str]]:
-    """Groups names whose bytes follow each other without a gap."""
-    runs: list[list[str]] = []
-    for name in names:
-        if runs and entries[runs[-1][-1]]["data_offsets"][1] == entries[name]["data_offsets"][0]:
-            runs[-1].append(name)
-        else:
-            runs.append([name])
-    return runs
-
-
-def _index(manifest: Mapping[str, Any], read: Read, bucket: str, split: str) -> list[dict[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    uri, _, digest = str(manifest["index"]).rpartition("@sha256:")
-    data = read(uri, 0, int(manifest["index_bytes"]))
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise DamagedDataError(f"{uri}: content does not match its digest {digest[:12]}")
-    # Without Arrow's threads: one that lets go of Python's bytes while the interpreter ends aborts the process.
-    source = pyarrow.BufferReader(data)
-    table = pyarrow.parquet.read_table(source, use_threads=False, pre_buffer=False)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    chosen = [row for row in rows if row["bucket"] == bucket and row["split"] == split]
-    if not chosen:
-        name = manifest.get("name", "")
-        counts: dict[str, int] = {}
-        for row in rows:
-            key = f"{row['bucket']}/{row['split']}"
-            counts[key] = counts.get(key, 0) + 1
-        exist = ", ".join(f"{key} ({count} clips)" for key, count in sorted(counts.items())) or "none"
-        raise ValueError(
-            f"dataset {name!r} has no clip in bucket {bucket!r}, split {split!r}; bucket/split that exist: {exist}"
-        )
-    return sorted(chosen, key=lambda row: str(row["clip_id"]))
+def _places(name: str, columns: Columns, buckets: Sequence[str], split: str) -> dict[str, npt.NDArray[np.int32]]:
+    """Bucket -> row of the index of each clip that is in one of the buckets, ascending by identity; -1 for none."""
+    if not buckets or len(set(buckets)) != len(buckets):
+        raise ValueError(f"give buckets to open, each once, not {list(buckets)}")
+    found = {bucket: columns.rows(bucket, split) for bucket in buckets}
+    present = np.zeros(int(columns.clip.max()) + 1 if len(columns) else 0, np.bool_)
+    for bucket, rows in found.items():
+        if not len(rows):
+            exist = ", ".join(f"{key} ({count} clips)" for key, count in columns.counts().items()) or "none"
+            raise ValueError(
+                f"dataset {name!r} has no clip in bucket {bucket!r}, split {split!r}; bucket/split that exist: {exist}"
+            )
+        clips = columns.clip[rows]
+        if (clips[1:] == clips[:-1]).any():
+            raise ValueError(f"the index of dataset {name!r} names a clip twice in bucket {bucket!r}")
+        present[clips] = True
+    position = np.cumsum(present, dtype=np.int32) - 1
+    places = {}
+    for bucket, rows in found.items():
+        places[bucket] = np.full(int(present.sum()), -1, np.int32)
+        places[bucket][position[columns.clip[rows]]] = rows
+    return places

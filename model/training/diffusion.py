@@ -20,7 +20,7 @@ from zoetrope.model.training.process_group import ProcessGroup, batch_indices, g
 
 
 class TrainingBatch(Protocol):
-    """Samples of one bucket; see `data.loader.LatentBatch`."""
+    """Samples of one bucket; see `data.samples.LatentBatch`."""
 
     @property
     def latent(self) -> Tensor:
