@@ -1,0 +1,203 @@
+"""What ranks compute in the tests of parallel training: one step of a tiny MMDiT against one process."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from zoetrope.model.checkpoint import load_weights
+from zoetrope.model.memory import PeakMemory
+from zoetrope.model.mmdit.config import MMDiTConfig
+from zoetrope.model.mmdit.model import MMDiT
+from zoetrope.model.packing import image_ids, text_ids
+from zoetrope.model.parallel import ParallelConfig
+from zoetrope.model.parallel.apply import apply_parallel
+from zoetrope.model.parallel.average import ShardedAverage
+from zoetrope.model.parallel.degrees import resolve_degrees
+from zoetrope.model.parallel.mesh import make_mesh
+from zoetrope.model.parallel.start import materialise, on_meta
+from zoetrope.model.parallel.step import accumulate, clip_gradients, share_of_step
+from zoetrope.model.training.config import OptimizerConfig
+from zoetrope.model.training.optimizer import adamw
+
+TINY = MMDiTConfig(
+    in_channels=16, vec_in_dim=12, context_in_dim=20, hidden_size=72, num_heads=12, depth=2, depth_single_blocks=2,
+    axes_dim=(2, 2, 2), mlp_ratio=2,
+)  # fmt: skip
+# per sample: text tokens, latent frames, height, width
+SHAPES = [(5, 1, 4, 4), (9, 3, 4, 8), (1, 2, 8, 4), (7, 1, 2, 2), (3, 2, 4, 4), (12, 1, 8, 8)] * 2
+OPTIMIZER = OptimizerConfig(learning_rate=3e-3, ema_decay=0.9)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mesh, and how the samples of a step are given to the model."""
+
+    config: ParallelConfig
+    packs: int = 1
+    padded: bool = False
+    reduce_each: bool = True
+    name: str = field(default="", compare=False)
+
+
+def samples(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    rows = []
+    for text, *video in SHAPES:
+        ids = image_ids(1, *video, TINY.patch_size)[0]
+        rows.append(
+            {
+                "img": draw(len(ids), TINY.in_channels),
+                "img_ids": ids,
+                "txt": draw(text, TINY.context_in_dim),
+                "txt_ids": text_ids(1, text)[0],
+                "cond": draw(len(ids), TINY.cond_channels),
+                "target": draw(len(ids), TINY.in_channels),
+                "time": torch.rand((), generator=generator),
+                "clip": draw(TINY.vec_in_dim),
+            }
+        )
+    return rows
+
+
+def sample_losses(model, rows, *, padded):
+    """The mean squared error of each sample."""
+    times, vectors = torch.stack([row["time"] for row in rows]), torch.stack([row["clip"] for row in rows])
+    lengths = {name: torch.tensor([len(row[name]) for row in rows]) for name in ("img", "txt")}
+    if padded:
+        tokens = {
+            name: torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)
+            for name in ("img", "img_ids", "txt", "txt_ids", "cond")
+        }
+        out = model(**tokens, timesteps=times, y_vec=vectors, img_len=lengths["img"], txt_len=lengths["txt"])
+        found = [each[:length] for each, length in zip(out, lengths["img"], strict=True)]
+    else:
+        tokens = {name: torch.cat([row[name] for row in rows]) for name in ("img", "img_ids", "txt", "txt_ids", "cond")}
+        ends = {
+            f"{name}_cumulative": torch.nn.functional.pad(each.cumsum(0), (1, 0)) for name, each in lengths.items()
+        }
+        out = model.forward_packed(**tokens, timesteps=times, y_vec=vectors, **ends)
+        found = out.split(lengths["img"].tolist())
+    return torch.stack([(each - row["target"]).square().mean() for each, row in zip(found, rows, strict=True)])
+
+
+def whole(tensor):
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor):
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def reference(weights):
+    """Loss and gradients of one process with the padded batch."""
+    model = MMDiT(TINY)
+    load_weights(model, weights)
+    loss = sample_losses(model, samples(), padded=True).mean()
+    loss.backward()
+    return loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def start(case, world):
+    mesh = make_mesh(resolve_degrees(case.config, world, heads=TINY.num_heads))
+    return apply_parallel(on_meta(TINY), mesh, case.config), mesh
+
+
+def backward(model, mesh, case, rows):
+    """The backward passes of this rank's part of a step; returns its part of the loss."""
+    own = rows[mesh.data_rank :: mesh.data_world]
+    packs = [own[index :: case.packs] for index in range(case.packs)]
+
+    def loss_of(pack):
+        losses = sample_losses(model, pack, padded=case.padded)
+        return share_of_step(losses, len(rows), mesh.data_world)
+
+    return accumulate(model, [lambda pack=pack: loss_of(pack) for pack in packs], reduce_each=case.reduce_each)
+
+
+def compare(rank, world, weights, cases):
+    """For each case the difference of the loss, the largest of a gradient, and bytes held."""
+    wanted_loss, wanted = reference(weights)
+    found = {}
+    for case in cases:
+        model, mesh = start(case, world)
+        with PeakMemory() as memory:
+            load_weights(model, weights)
+        loss = backward(model, mesh, case, samples())
+        torch.distributed.all_reduce(loss)
+        gradients = {name: whole(parameter.grad) for name, parameter in model.named_parameters()}
+        found[case.name] = {
+            "loss": abs(loss.item() / world - wanted_loss.item()) / wanted_loss.item(),
+            "gradient": max(
+                ((gradients[name] - wanted[name]).abs().max() / wanted[name].abs().max()).item() for name in wanted
+            ),
+            "bytes": sum(local(parameter).nbytes for parameter in model.parameters()),
+            "gradient_bytes": sum(local(parameter.grad).nbytes for parameter in model.parameters()),
+            "load_peak": memory.peak,
+        }
+    return found
+
+
+def first_weights(rank, world, seed):
+    """Whether every mesh gets the values that one process gets."""
+    wanted = MMDiT(TINY).initialise(seed).state_dict()
+    model, _ = start(Case(ParallelConfig(context=2, checkpointing="full")), world)
+    materialise(model, seed)
+    return {name: torch.equal(whole(value), wanted[name]) for name, value in model.state_dict().items()}
+
+
+def train(rank, world, weights, case, steps, stop=None):
+    """Losses, gradient norms and last weights; `stop` saves after so many steps and goes on in a new model."""
+    model, mesh = start(case, world)
+    load_weights(model, weights)
+    optimizer, average = adamw(model.parameters(), OPTIMIZER), ShardedAverage(model, OPTIMIZER.ema_decay)
+    told = []
+    for step in range(steps):
+        if step == stop:
+            saved = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            moments, averages = optimizer.state_dict(), average.state_dict()
+            model, mesh = start(case, world)
+            model.to_empty(device="cpu")
+            model.load_state_dict(saved)
+            optimizer, average = adamw(model.parameters(), OPTIMIZER), ShardedAverage(model, OPTIMIZER.ema_decay)
+            optimizer.load_state_dict(moments)
+            average.load_state_dict(averages)
+        optimizer.zero_grad()
+        loss = backward(model, mesh, case, samples(step))
+        norm = clip_gradients(model.parameters(), OPTIMIZER.clip_norm)
+        optimizer.step()
+        average.update(model)
+        told += [loss, norm]
+    state = {name: whole(value) for name, value in model.state_dict().items()}
+    averaged = {f"average.{name}": whole(value) for name, value in average.weights.items()}
+    moments = sum(local(value).nbytes for values in optimizer.state.values() for value in values.values() if value.ndim)
+    return {"told": torch.stack(told), "optimizer_bytes": moments, "state": state | averaged}
+
+
+def repeated(rank, world, weights, cases):
+    """For each case: whether two runs, and one split in two at a save, end bitwise equal; and AdamW's bytes."""
+    found = {}
+    for case in cases:
+        first = train(rank, world, weights, case, 4)
+        others = [train(rank, world, weights, case, 4), train(rank, world, weights, case, 4, stop=2)]
+        equal = [
+            torch.equal(first["told"], other["told"])
+            and all(torch.equal(value, other["state"][name]) for name, value in first["state"].items())
+            for other in others
+        ]
+        found[case.name] = {"equal": equal, "told": first["told"], "bytes": first["optimizer_bytes"]}
+    return found
+
+
+def all_of(rank, world, weights, cases, repeats):
+    """Everything that is asked of one number of ranks, in one start of them."""
+    seeds = first_weights(rank, world, 3) if world == 4 else {}
+    return {
+        "compared": compare(rank, world, weights, cases),
+        "repeated": repeated(rank, world, weights, repeats),
+        "first_weights": seeds,
+    }
