@@ -40,5 +40,5 @@ def initialise(model: MMDiT, seed: int) -> None:
 
 
 @torch.no_grad()
-def _fill(parameter: nn.Parameter, draw: Callable[[Tensor], Tensor]) -> None:
+def _fill(parameter: Tensor, draw: Callable[[Tensor], Tensor]) -> None:
     copy_into(parameter, draw(torch.empty(parameter.shape, dtype=parameter.dtype)))

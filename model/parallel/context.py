@@ -54,7 +54,9 @@ class UlyssesLayout:
             self._joint_samples = torch.cat([self._text_samples, self._image_samples])
         # exchanged tokens come as [text, image] of the first process, then of the second, ...
         positions = torch.arange(text_tokens + image_tokens, device=whole.device)
-        pieces = zip(positions[:text_tokens].split(texts), positions[text_tokens:].split(images), strict=True)
+        pieces = zip(
+            torch.split(positions[:text_tokens], texts), torch.split(positions[text_tokens:], images), strict=True
+        )
         came = torch.cat([piece for pair in pieces for piece in pair])
         wanted = whole.join(positions[None, :text_tokens], positions[None, text_tokens:])[0]
         self._order = torch.argsort(came)[wanted]
@@ -96,19 +98,21 @@ class UlyssesLayout:
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `Layout`: [B, s, K, E] each -> [B, s, K, E]."""
         parts, own = self._parts, self._own
-        # autocast-free bfloat16 may leave rotated queries in another dtype than values; they travel together
-        stacked = torch.stack([query.to(value.dtype), key.to(value.dtype), value])  # [3, B, s, K, E]
-        sent = stacked.unflatten(3, (parts, -1)).permute(3, 2, 1, 0, 4, 5).flatten(0, 1)  # [c s, B, 3, K/c, E]
+        batch, _, heads, width = value.shape
+        some = heads // parts
+        stacked = torch.stack([query, key, value]).view(3, batch, own, parts, some, width)
+        sent = stacked.permute(3, 2, 1, 0, 4, 5).reshape(parts * own, batch, 3, some, width)
         came = _exchange(sent, self._lengths, [own] * parts, self._group).index_select(0, self._order)
         query, key, value = came.permute(2, 1, 0, 3, 4).unbind()  # [B, S, K/c, E] each
         attended = self._whole.attend(query, key, value).transpose(0, 1).index_select(0, self._back)
-        heads = _exchange(attended, [own] * parts, self._lengths, self._group)  # [c s, B, K/c, E]
-        return heads.unflatten(0, (parts, own)).permute(2, 1, 0, 3, 4).flatten(2, 3)
+        back = _exchange(attended, [own] * parts, self._lengths, self._group)  # [c s, B, K/c, E]
+        back = back.view(parts, own, batch, some, width)
+        return back.permute(2, 1, 0, 3, 4).reshape(batch, own, heads, width)
 
 
 def _exchange(tokens: Tensor, received: list[int], sent: list[int], group: dist.ProcessGroup) -> Tensor:
     """All with all along the first dimension, differentiable."""
-    return all_to_all_single_autograd(tokens.contiguous(), received, sent, group)  # type: ignore[no-any-return]
+    return all_to_all_single_autograd(tokens.contiguous(), received, sent, group)
 
 
 class _Gather(torch.autograd.Function):

@@ -97,7 +97,7 @@ def _rest(data: int, name: str, degree: int | str, context: int) -> int:
 def _fitting_shard(config: ParallelConfig, data: int, per_node: int, parameters: int, memory: int | None) -> int:
     """The processes of a node, or the fewest more of which each holds a small enough part of the state."""
     node = max(1, per_node // config.context)
-    sizes = [size for size in range(1, data + 1) if data % size == 0 and (size >= node or size == data)]
+    sizes = [size for size in range(1, data) if data % size == 0 and size % node == 0] + [data]
     if memory is None:
         return sizes[0]
     for size in sizes:

@@ -20,9 +20,7 @@ def run_ranks(function, world, folder, *arguments):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    processes = [
-        SERVER.Process(target=_rank, args=(function, rank, world, folder, arguments)) for rank in range(world)
-    ]
+    processes = [SERVER.Process(target=_rank, args=(function, rank, world, folder, arguments)) for rank in range(world)]
     for process in processes:
         process.start()
     for process in processes:
@@ -42,6 +40,6 @@ def _rank(function, rank, world, folder, arguments):
         dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=world)
         torch.save(function(rank, world, *arguments), folder / f"result-{rank}")
         dist.destroy_process_group()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - written down for the test, which shows it
         (folder / f"failure-{rank}").write_text(traceback.format_exc())
         os._exit(1)  # the other ranks wait for this one, and their connections break now

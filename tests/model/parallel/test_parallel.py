@@ -16,13 +16,13 @@ CASES = {
     },
     2: {
         "fsdp": Case(ParallelConfig(shard=2)),
-        "fsdp, padded": Case(ParallelConfig(shard=2), padded=True),
         "fsdp, selective": Case(ParallelConfig(shard=2, checkpointing="selective")),
         "zero-2, blocks": Case(ParallelConfig(shard=2, reshard="never", checkpointing=CheckpointedBlocks(1, 2))),
         "replicate": Case(ParallelConfig(replicate=2)),
         "ulysses": Case(ParallelConfig(context=2)),
-        "ulysses, padded": Case(ParallelConfig(context=2), padded=True),
         "ulysses, selective": Case(ParallelConfig(context=2, checkpointing="selective")),
+        "ulysses, 8 packs": Case(ParallelConfig(context=2), packs=8),
+        "bfloat16": Case(ParallelConfig(shard=2, compute="bfloat16", checkpointing="selective")),
         "fsdp, 3 packs": Case(ParallelConfig(shard=2), packs=3),
         "fsdp, 3 packs, reduced once": Case(ParallelConfig(shard=2), packs=3, reduce_each=False),
     },
@@ -36,16 +36,15 @@ CASES = {
         "hsdp": Case(ParallelConfig(replicate=2, shard=2)),
         "hsdp, 2 packs, selective": Case(ParallelConfig(replicate=2, shard=2, checkpointing="selective"), packs=2),
         "ulysses 4": Case(ParallelConfig(context=4)),
-        "ulysses 4, 12 packs": Case(ParallelConfig(context=4), packs=12),
         "hsdp, ulysses": Case(ParallelConfig(replicate=2, context=2, checkpointing="full")),
         "fsdp, ulysses, padded": Case(ParallelConfig(shard=2, context=2), padded=True),
     },
 }
 REPEATED = {
     1: [],
-    2: ["fsdp", "ulysses, selective", "replicate"],
-    3: ["fsdp", "replicate"],
-    4: ["hsdp, 2 packs, selective", "hsdp, ulysses"],
+    2: ["fsdp", "ulysses, selective"],
+    3: ["replicate"],
+    4: ["hsdp, ulysses"],
 }
 
 
@@ -73,15 +72,16 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize(("world", "name"), [(world, name) for world, cases in CASES.items() for name in cases])
 def test_loss_and_every_gradient_equal_those_of_one_process(found, world, name):
+    loss, gradient = (2e-3, 0.1) if name == "bfloat16" else (1e-5, 1e-5)
     for rank in found[world]:
-        assert rank["compared"][name]["loss"] < 1e-5
-        assert rank["compared"][name]["gradient"] < 1e-5
+        assert rank["compared"][name]["loss"] < loss
+        assert rank["compared"][name]["gradient"] < gradient
 
 
 @pytest.mark.parametrize(("world", "name"), [(world, name) for world, names in REPEATED.items() for name in names])
-def test_two_runs_and_a_run_split_at_a_save_are_bitwise_equal(found, world, name):
+def test_a_run_and_one_split_at_a_save_are_bitwise_equal(found, world, name):
     for rank in found[world]:
-        assert rank["repeated"][name]["equal"] == [True, True]
+        assert rank["repeated"][name]["equal"]
         assert torch.isfinite(rank["repeated"][name]["told"]).all()
 
 
@@ -109,6 +109,6 @@ def test_first_weights_of_a_seed_are_those_of_one_process(found):
         assert rank["first_weights"] and all(rank["first_weights"].values())
 
 
-def test_samples_are_of_unequal_length():
+def test_some_samples_do_not_divide_and_some_leave_ranks_without_tokens():
     tokens = [frames * height * width // 4 for _, frames, height, width in SHAPES]
-    assert any(count % 4 for count in tokens) and sum(tokens) % 3
+    assert any(count < 4 for count in tokens) and any(count % 3 for count in tokens)
