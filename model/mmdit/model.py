@@ -57,16 +57,19 @@ class MMDiT(nn.Module):
         initialise(self, seed)
         return self
 
-    def choose_attention(self, name: str = AUTO, dtype: torch.dtype | None = None) -> AttentionChoice:
+    def choose_attention(
+        self, name: str = AUTO, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> AttentionChoice:
         """Chooses the attention kernel (see `attention.choose_attention`); without a call, `auto` at first use.
 
         Args:
             name: of a backend, or `auto`.
-            dtype: that attention runs in, where autocast makes it another than the weights'.
+            dtype: that attention runs in, where autocast or sharding makes it another than the weights'.
+            device: that it runs on, where the weights are still on the meta device.
         """
         weight = self.img_in.weight
         self.attention_name = name
-        self._attention = choose_attention(name, weight.device, dtype or weight.dtype)
+        self._attention = choose_attention(name, device or weight.device, dtype or weight.dtype)
         return self._attention
 
     def share_sequence(self, share: ShareSequence) -> None:

@@ -19,7 +19,8 @@ def apply_parallel(model: MMDiT, mesh: ParallelMesh, config: ParallelConfig) -> 
 
     Called as before, with whole samples (the same on all ranks of a context group), and returns whole predictions in
     float32. The loss of a rank is that of its own samples: gradients are means over the data-parallel ranks. Without
-    autocast: weights are gathered in `config.compute`.
+    autocast: weights are gathered in `config.compute`. `cond` has to be given on all ranks or on none,
+    since all have to send gradients of the same weights.
 
     Args:
         model: float32, on the meta device: its weights come afterwards, by `start.materialise` or
@@ -34,7 +35,7 @@ def apply_parallel(model: MMDiT, mesh: ParallelMesh, config: ParallelConfig) -> 
         ValueError: the mesh, the model or the device cannot do what the configuration asks for.
     """
     _require_fit(model, mesh, config)
-    model.choose_attention(model.attention_name, getattr(torch, config.compute))
+    model.choose_attention(model.attention_name, getattr(torch, config.compute), mesh.weights.device_type)
     if mesh.degrees.context > 1:
         model.share_sequence(partial(UlyssesLayout, group=mesh.context.get_group()))
     checkpoint_blocks(model, config)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed._functional_collectives import all_gather_single, all_to_all_single_autograd
+from torch.distributed._functional_collectives import all_to_all_single_autograd
 
 from zoetrope.model.mmdit.layout import WholeLayout, spread
 
@@ -127,7 +127,8 @@ class _Gather(torch.autograd.Function):
         ctx.lengths, ctx.rank = lengths, group.rank()
         missing = max(lengths) - tokens.shape[1]
         padded = torch.nn.functional.pad(tokens, (0, 0, 0, missing)).contiguous()
-        gathered = all_gather_single(padded, 0, group).chunk(len(lengths))
+        gathered = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(gathered, padded, group)
         return torch.cat([each[:, :length] for each, length in zip(gathered, lengths, strict=True)], dim=1)
 
     @staticmethod

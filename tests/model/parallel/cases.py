@@ -1,5 +1,6 @@
 """What ranks compute in the tests of parallel training: one step of a tiny MMDiT against one process."""
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +22,7 @@ from zoetrope.model.training.config import OptimizerConfig
 from zoetrope.model.training.optimizer import adamw
 
 TINY = MMDiTConfig(
-    in_channels=16, vec_in_dim=12, context_in_dim=20, hidden_size=72, num_heads=12, depth=2, depth_single_blocks=2,
+    in_channels=16, vec_in_dim=12, context_in_dim=20, hidden_size=72, num_heads=12, depth=1, depth_single_blocks=2,
     axes_dim=(2, 2, 2), mlp_ratio=2,
 )  # fmt: skip
 # per sample: text tokens, latent frames, height, width
@@ -111,12 +112,13 @@ def local(tensor):
 
 
 def reference(weights):
-    """Loss and gradients of one process with the padded batch."""
+    """Loss, gradients and their norm of one process with the padded batch."""
     model = MMDiT(TINY)
     load_weights(model, weights)
     loss = sample_losses(model, samples(), padded=True).mean()
     loss.backward()
-    return loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return loss.detach(), gradients, torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIMIZER.clip_norm)
 
 
 def start(case, world):
@@ -137,8 +139,8 @@ def backward(model, mesh, case, rows):
 
 
 def compare(rank, world, weights, cases):
-    """For each case the difference of the loss, the largest of a gradient, and bytes held."""
-    wanted_loss, wanted = reference(weights)
+    """For each case the differences of the loss, of the gradients' norm and the largest of a gradient; bytes held."""
+    wanted_loss, wanted, wanted_norm = reference(weights)
     found = {}
     for case in cases:
         model, mesh = start(case, world)
@@ -146,11 +148,16 @@ def compare(rank, world, weights, cases):
             load_weights(model, weights)
         loss = backward(model, mesh, case, samples())
         torch.distributed.all_reduce(loss)
+        gradients = max(
+            difference(parameter.grad, wanted[name], parameter) for name, parameter in model.named_parameters()
+        )
+        norm = clip_gradients(model.parameters(), OPTIMIZER.clip_norm)
+        clipped = clip_gradients(model.parameters(), OPTIMIZER.clip_norm)
         found[case.name] = {
             "loss": abs(loss.item() / world - wanted_loss.item()) / wanted_loss.item(),
-            "gradient": max(
-                difference(parameter.grad, wanted[name], parameter) for name, parameter in model.named_parameters()
-            ),
+            "gradient": gradients,
+            "norm": abs(norm.item() / wanted_norm.item() - 1),
+            "clipped": clipped.item() / OPTIMIZER.clip_norm,
             "bytes": sum(local(parameter).nbytes for parameter in model.parameters()),
             "gradient_bytes": sum(local(parameter.grad).nbytes for parameter in model.parameters()),
             "load_peak": memory.peak,
@@ -166,46 +173,46 @@ def first_weights(rank, world, seed):
     return {name: torch.equal(local(value), part_of(wanted[name], value)) for name, value in model.state_dict().items()}
 
 
-def train(rank, world, weights, case, steps, stop=None):
-    """Losses, gradient norms and last weights; `stop` saves after so many steps and goes on in a new model."""
-    model, mesh = start(case, world)
-    load_weights(model, weights)
-    optimizer, average = adamw(model.parameters(), OPTIMIZER), ShardedAverage(model, OPTIMIZER.ema_decay)
+def train(model, mesh, case, optimizer, average, steps):
+    """Losses and gradient norms of steps; weights, their average and AdamW's moments after them."""
     told = []
-    for step in range(steps):
-        if step == stop:
-            saved = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            moments, averages = optimizer.state_dict(), average.state_dict()
-            model, mesh = start(case, world)
-            model.to_empty(device="cpu")
-            model.load_state_dict(saved)
-            optimizer, average = adamw(model.parameters(), OPTIMIZER), ShardedAverage(model, OPTIMIZER.ema_decay)
-            optimizer.load_state_dict(moments)
-            average.load_state_dict(averages)
+    for step in steps:
         optimizer.zero_grad()
-        loss = backward(model, mesh, case, samples(step))
-        norm = clip_gradients(model.parameters(), OPTIMIZER.clip_norm)
+        told += [backward(model, mesh, case, samples(step))]
+        told += [clip_gradients(model.parameters(), OPTIMIZER.clip_norm)]
         optimizer.step()
         average.update(model)
-        told += [loss, norm]
-    state = {name: local(value) for name, value in model.state_dict().items()}
-    averaged = {f"average.{name}": local(value) for name, value in average.weights.items()}
+    averaged = {f"average.{name}": value for name, value in average.weights.items()}
+    state = {name: local(value).clone() for name, value in (model.state_dict() | averaged).items()}
+    return torch.stack(told), state
+
+
+def optimizers(model):
+    return adamw(model.parameters(), OPTIMIZER), ShardedAverage(model, OPTIMIZER.ema_decay)
+
+
+def repeat(world, weights, case):
+    """Whether a run, and another model that goes on from its state after the first step, end bitwise equal."""
+    model, mesh = start(case, world)
+    load_weights(model, weights)
+    optimizer, average = optimizers(model)
+    train(model, mesh, case, optimizer, average, [0])
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict(), average.state_dict()))
+    told, state = train(model, mesh, case, optimizer, average, [1, 2])
+
+    again, mesh = start(case, world)
+    again.to_empty(device="cpu")
+    again.load_state_dict(saved[0])
+    others = optimizers(again)
+    for other, given in zip(others, saved[1:], strict=True):
+        other.load_state_dict(given)
+    told_again, state_again = train(again, mesh, case, *others, [1, 2])
     moments = sum(local(value).nbytes for values in optimizer.state.values() for value in values.values() if value.ndim)
-    return {"told": torch.stack(told), "optimizer_bytes": moments, "state": state | averaged}
-
-
-def repeated(rank, world, weights, cases):
-    """For each case: whether a run, and one split in two at a save, end bitwise equal; and AdamW's bytes."""
-    found = {}
-    for case in cases:
-        first, split = train(rank, world, weights, case, 3), train(rank, world, weights, case, 3, stop=1)
-        state = all(torch.equal(value, split["state"][name]) for name, value in first["state"].items())
-        found[case.name] = {
-            "equal": state and torch.equal(first["told"], split["told"]),
-            "told": first["told"],
-            "bytes": first["optimizer_bytes"],
-        }
-    return found
+    return {
+        "equal": torch.equal(told, told_again) and all(torch.equal(state[name], state_again[name]) for name in state),
+        "told": told,
+        "bytes": moments,
+    }
 
 
 def all_of(rank, world, weights, cases, repeats):
@@ -213,6 +220,6 @@ def all_of(rank, world, weights, cases, repeats):
     seeds = first_weights(rank, world, 3) if world == 4 else {}
     return {
         "compared": compare(rank, world, weights, cases),
-        "repeated": repeated(rank, world, weights, repeats),
+        "repeated": {case.name: repeat(world, weights, case) for case in repeats},
         "first_weights": seeds,
     }

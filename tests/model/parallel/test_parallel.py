@@ -10,21 +10,17 @@ from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.parallel import CheckpointedBlocks, ParallelConfig
 
 CASES = {
-    1: {
-        "alone": Case(ParallelConfig(checkpointing="selective")),
-        "alone, padded, 3 packs": Case(ParallelConfig(checkpointing="full"), packs=3, padded=True),
-    },
+    1: {"alone, padded, 3 packs": Case(ParallelConfig(checkpointing="selective"), packs=3, padded=True)},
     2: {
         "fsdp": Case(ParallelConfig(shard=2)),
-        "fsdp, selective": Case(ParallelConfig(shard=2, checkpointing="selective")),
-        "zero-2, blocks": Case(ParallelConfig(shard=2, reshard="never", checkpointing=CheckpointedBlocks(1, 2))),
+        "fsdp, selective, 3 packs": Case(ParallelConfig(shard=2, checkpointing="selective"), packs=3),
+        "zero-2, blocks, reduced once": Case(
+            ParallelConfig(shard=2, reshard="never", checkpointing=CheckpointedBlocks(1, 1)), packs=2, reduce_each=False
+        ),
         "replicate": Case(ParallelConfig(replicate=2)),
         "ulysses": Case(ParallelConfig(context=2)),
-        "ulysses, selective": Case(ParallelConfig(context=2, checkpointing="selective")),
-        "ulysses, 8 packs": Case(ParallelConfig(context=2), packs=8),
+        "ulysses, selective, 8 packs": Case(ParallelConfig(context=2, checkpointing="selective"), packs=8),
         "bfloat16": Case(ParallelConfig(shard=2, compute="bfloat16", checkpointing="selective")),
-        "fsdp, 3 packs": Case(ParallelConfig(shard=2), packs=3),
-        "fsdp, 3 packs, reduced once": Case(ParallelConfig(shard=2), packs=3, reduce_each=False),
     },
     3: {
         "fsdp": Case(ParallelConfig(shard=3)),
@@ -33,18 +29,27 @@ CASES = {
     },
     4: {
         "fsdp": Case(ParallelConfig(shard=4)),
-        "hsdp": Case(ParallelConfig(replicate=2, shard=2)),
         "hsdp, 2 packs, selective": Case(ParallelConfig(replicate=2, shard=2, checkpointing="selective"), packs=2),
         "ulysses 4": Case(ParallelConfig(context=4)),
-        "hsdp, ulysses": Case(ParallelConfig(replicate=2, context=2, checkpointing="full")),
+        "hsdp, ulysses, full": Case(ParallelConfig(replicate=2, context=2, checkpointing="full")),
         "fsdp, ulysses, padded": Case(ParallelConfig(shard=2, context=2), padded=True),
     },
 }
+SHARING = [
+    (1, "alone, padded, 3 packs", 1),
+    (2, "fsdp", 2),
+    (2, "replicate", 1),
+    (2, "ulysses", 2),
+    (3, "fsdp", 3),
+    (4, "fsdp", 4),
+    (4, "hsdp, 2 packs, selective", 2),
+    (4, "ulysses 4", 4),
+]  # world, case, processes that share the weights
 REPEATED = {
     1: [],
-    2: ["fsdp", "ulysses, selective"],
+    2: ["fsdp", "ulysses"],
     3: ["replicate"],
-    4: ["hsdp, ulysses"],
+    4: ["hsdp, ulysses, full"],
 }
 
 
@@ -76,6 +81,8 @@ def test_loss_and_every_gradient_equal_those_of_one_process(found, world, name):
     for rank in found[world]:
         assert rank["compared"][name]["loss"] < loss
         assert rank["compared"][name]["gradient"] < gradient
+        assert rank["compared"][name]["norm"] < gradient
+        assert rank["compared"][name]["clipped"] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(("world", "name"), [(world, name) for world, names in REPEATED.items() for name in names])
@@ -87,7 +94,7 @@ def test_a_run_and_one_split_at_a_save_are_bitwise_equal(found, world, name):
 
 def test_bytes_of_a_rank_fall_with_the_number_that_share_them(found):
     whole = 4 * sum(parameter.numel() for parameter in MMDiT(TINY).parameters())
-    for world, name, sharing in [(1, "alone", 1), (2, "fsdp", 2), (3, "fsdp", 3), (4, "fsdp", 4), (4, "hsdp", 2)]:
+    for world, name, sharing in SHARING:
         for rank in found[world]:
             seen = rank["compared"][name]
             # a dimension that does not divide is rounded up
