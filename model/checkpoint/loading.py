@@ -59,7 +59,7 @@ def load_weights(
     with torch.no_grad():
         for name, target in model.state_dict().items():
             if name in given:
-                _copy(target, source.read(name))
+                copy_into(target, source.read(name))
             elif fresh:
                 target.zero_()
 
@@ -80,7 +80,8 @@ def _require_fit(source: WeightSource, wanted: Mapping[str, tuple[int, ...]], ma
         raise ValueError(f"{source.path} does not fit the model: weights {'; '.join(problems)}")
 
 
-def _copy(target: torch.Tensor, value: torch.Tensor) -> None:
+def copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Copies a whole tensor into a tensor of the same shape, or, where that is sharded, its part (DTensor)."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(target, DTensor):

@@ -154,7 +154,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, S, D] -> [B, S, K, E]."""
-    return x.reshape(*x.shape[:-1], heads, -1)
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)  # not -1: a part may have no tokens
 
 
 class SelfAttention(nn.Module):

@@ -14,8 +14,36 @@ from torch import Tensor
 from zoetrope.model.attention import Attend, AttendPacked, PackedLengths
 
 
+def spread(vectors: Tensor, samples: Tensor | None) -> Tensor:
+    """One vector per sample [n, D] to what adds to tokens.
+
+    Args:
+        vectors: [n, D].
+        samples: index of each token's sample [S]; None where the samples are the batch.
+
+    Returns:
+        [1, S, D], or [n, 1, D].
+    """
+    return vectors[:, None] if samples is None else vectors.index_select(0, samples)[None]
+
+
 class Layout(Protocol):
-    """What a block needs to know of the sequence."""
+    """What the model needs to know of the sequence.
+
+    Where processes share a sequence, `own_text` and `own_image` are this one's part, on which all else works.
+    """
+
+    def own_text(self, tokens: Tensor) -> Tensor:
+        """All text tokens [B, L, ...] to those that this process works on."""
+        ...
+
+    def own_image(self, tokens: Tensor) -> Tensor:
+        """The same for image tokens [B, N, ...]."""
+        ...
+
+    def whole_image(self, tokens: Tensor) -> Tensor:
+        """The inverse of `own_image`, on all processes."""
+        ...
 
     def join(self, txt: Tensor, img: Tensor) -> Tensor:
         """Text [B, L, ...] and image [B, N, ...] to the joint sequence [B, S, ...], text of a sample first."""
@@ -42,12 +70,40 @@ class Layout(Protocol):
         ...
 
 
-class PaddedLayout:
+class WholeLayout:
+    """A layout of one process, which has all tokens.
+
+    Attributes:
+        device: of the tokens.
+        text_samples: sample of each text token [L]; None where the samples are the batch.
+        image_samples: sample of each image token [N], likewise.
+    """
+
+    device: torch.device
+    text_samples: Tensor | None = None
+    image_samples: Tensor | None = None
+
+    def own_text(self, tokens: Tensor) -> Tensor:
+        """See `Layout`."""
+        return tokens
+
+    own_image = whole_image = own_text
+
+    def join(self, txt: Tensor, img: Tensor) -> Tensor:
+        """See `Layout`."""
+        raise NotImplementedError
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `Layout`."""
+        raise NotImplementedError
+
+
+class PaddedLayout(WholeLayout):
     """A batch of samples of equal length, or padded to it with a mask."""
 
-    def __init__(self, text_tokens: int, attend: Attend, mask: Tensor | None) -> None:
+    def __init__(self, text_tokens: int, attend: Attend, mask: Tensor | None, device: torch.device) -> None:
         """`mask`: bool [B, 1, 1, S], True where a key takes part; None where all do."""
-        self._text_tokens, self._attend, self._mask = text_tokens, attend, mask
+        self._text_tokens, self._attend, self._mask, self.device = text_tokens, attend, mask, device
 
     def join(self, txt: Tensor, img: Tensor) -> Tensor:
         """See `Layout`."""
@@ -59,7 +115,7 @@ class PaddedLayout:
 
     def for_text(self, vectors: Tensor) -> Tensor:
         """See `Layout`."""
-        return vectors[:, None]
+        return spread(vectors, None)
 
     for_image = for_joint = for_text
 
@@ -68,20 +124,20 @@ class PaddedLayout:
         return self._attend(query, key, value, self._mask)
 
 
-class PackedLayout:
+class PackedLayout(WholeLayout):
     """Samples of different lengths in one sequence, none of which sees another."""
 
     def __init__(self, text: PackedLengths, image: PackedLengths, attend: AttendPacked) -> None:
         """Raises ValueError where text and image are not of the same number of samples."""
         if len(text.each) != len(image.each):
             raise ValueError(f"{len(text.each)} packed texts and {len(image.each)} packed videos do not fit")
-        device = image.cumulative.device
+        device = self.device = image.cumulative.device
         self._attend, self._text_tokens = attend, text.total
         self._joint = PackedLengths.of([a + b for a, b in zip(text.each, image.each, strict=True)], device)
-        self._text_samples, self._image_samples = text.samples(), image.samples()
+        self.text_samples, self.image_samples = text.samples(), image.samples()
         self._joint_samples = self._joint.samples()
         # position in [all texts, all images] of every token of the joint sequence, and back
-        apart = torch.cat([self._text_samples, self._image_samples])
+        apart = torch.cat([self.text_samples, self.image_samples])
         self._order = torch.argsort(apart, stable=True)
         self._back = torch.argsort(self._order)
 
@@ -96,15 +152,15 @@ class PackedLayout:
 
     def for_text(self, vectors: Tensor) -> Tensor:
         """See `Layout`."""
-        return vectors.index_select(0, self._text_samples)[None]
+        return spread(vectors, self.text_samples)
 
     def for_image(self, vectors: Tensor) -> Tensor:
         """See `Layout`."""
-        return vectors.index_select(0, self._image_samples)[None]
+        return spread(vectors, self.image_samples)
 
     def for_joint(self, vectors: Tensor) -> Tensor:
         """See `Layout`."""
-        return vectors.index_select(0, self._joint_samples)[None]
+        return spread(vectors, self._joint_samples)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `Layout`."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from zoetrope.model.attention import AUTO, AttentionChoice, PackedLengths, choose_attention
 from zoetrope.model.mmdit.config import TIME_FEATURES, MMDiTConfig
+from zoetrope.model.mmdit.initial import initialise
 from zoetrope.model.mmdit.inputs import check_inputs, cumulative, valid_tokens
 from zoetrope.model.mmdit.layers import (
     DoubleStreamBlock,
     LastLayer,
     MLPEmbedder,
-    Modulation,
     SingleStreamBlock,
     rotary_table,
     timestep_embedding,
 )
-from zoetrope.model.mmdit.layout import Layout, PackedLayout, PaddedLayout, key_mask
+from zoetrope.model.mmdit.layout import Layout, PackedLayout, PaddedLayout, WholeLayout, key_mask
+
+ShareSequence = Callable[[WholeLayout, int, int], Layout]
 
 
 class MMDiT(nn.Module):
@@ -29,7 +33,9 @@ class MMDiT(nn.Module):
     def __init__(self, config: MMDiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.attention_name = AUTO
         self._attention: AttentionChoice | None = None
+        self._share: ShareSequence | None = None
         width = config.hidden_size
         self.img_in = nn.Linear(config.in_channels, width)
         self.time_in = MLPEmbedder(TIME_FEATURES, width)
@@ -45,34 +51,34 @@ class MMDiT(nn.Module):
         """Fills all weights from a seed: Xavier for matrices, zero for biases and for what a new model must not add.
 
         Modulations, the last projection and cond_in start at zero, so that every block begins as the identity
-        (adaLN-zero) and an image condition begins as no change of the text-to-video model.
+        (adaLN-zero) and an image condition begins as no change of the text-to-video model. A sharded model gets the
+        same values, whatever the mesh: every rank draws one weight at a time and keeps its part.
         """
-        generator = torch.Generator().manual_seed(seed)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for embedder in (self.time_in, self.vector_in):
-            nn.init.normal_(embedder.in_layer.weight, std=0.02, generator=generator)
-            nn.init.normal_(embedder.out_layer.weight, std=0.02, generator=generator)
-        zeros: list[nn.Module] = [module for module in self.modules() if isinstance(module, Modulation)]
-        zeros += [self.final_layer, self.cond_in] if self.config.cond_embed else [self.final_layer]
-        for module in zeros:
-            for parameter in module.parameters():
-                nn.init.zeros_(parameter)
+        initialise(self, seed)
         return self
 
-    def choose_attention(self, name: str = AUTO, dtype: torch.dtype | None = None) -> AttentionChoice:
+    def choose_attention(
+        self, name: str = AUTO, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> AttentionChoice:
         """Chooses the attention kernel (see `attention.choose_attention`); without a call, `auto` at first use.
 
         Args:
             name: of a backend, or `auto`.
-            dtype: that attention runs in, where autocast makes it another than the weights'.
+            dtype: that attention runs in, where autocast or sharding makes it another than the weights'.
+            device: that it runs on, where the weights are still on the meta device.
         """
         weight = self.img_in.weight
-        self._attention = choose_attention(name, weight.device, dtype or weight.dtype)
+        self.attention_name = name
+        self._attention = choose_attention(name, device or weight.device, dtype or weight.dtype)
         return self._attention
+
+    def share_sequence(self, share: ShareSequence) -> None:
+        """Makes this process work on its part of every sequence (see `parallel.context`).
+
+        Args:
+            share: (whole layout, text tokens, image tokens) -> layout of this process.
+        """
+        self._share = share
 
     @property
     def attention(self) -> AttentionChoice:
@@ -117,20 +123,21 @@ class MMDiT(nn.Module):
         check_inputs(self.config, img, img_ids, txt, txt_ids, timesteps, y_vec, cond, packed)
         if packed is None and (img_len is not None or txt_len is not None) and not self.attention.backend.takes_mask:
             return self._unpadded(img, img_ids, txt, txt_ids, timesteps, y_vec, cond, img_len, txt_len)
-        layout = self._layout(txt.shape[1], img.shape[1], img_len, txt_len, packed)
+        layout = self._layout(txt, img, img_len, txt_len, packed)
         dtype = self.img_in.weight.dtype
-        x = self.img_in(img)
+        x = self.img_in(layout.own_image(img).to(dtype))
         if cond is not None:
-            x = x + self.cond_in(cond)
-        vector = self.time_in(timestep_embedding(timesteps, TIME_FEATURES).to(dtype)) + self.vector_in(y_vec)
-        text = self.txt_in(txt)
-        rotary = rotary_table(layout.join(txt_ids, img_ids), self.config.axes_dim, self.config.theta)
+            x = x + self.cond_in(layout.own_image(cond).to(dtype))
+        vector = self.time_in(timestep_embedding(timesteps, TIME_FEATURES).to(dtype)) + self.vector_in(y_vec.to(dtype))
+        text = self.txt_in(layout.own_text(txt).to(dtype))
+        ids = layout.join(layout.own_text(txt_ids), layout.own_image(img_ids))
+        rotary = rotary_table(ids, self.config.axes_dim, self.config.theta)
         for block in self.double_blocks:
             x, text = block(x, text, vector, rotary, layout)
         joint = layout.join(text, x)
         for block in self.single_blocks:
             joint = block(joint, vector, rotary, layout)
-        out: Tensor = self.final_layer(layout.split(joint)[1], vector, layout)
+        out = layout.whole_image(self.final_layer(layout.split(joint)[1], vector, layout))
         if img_len is not None:
             out = out * valid_tokens(out, img_len)[..., None]
         return out
@@ -176,16 +183,19 @@ class MMDiT(nn.Module):
 
     def _layout(
         self,
-        text_tokens: int,
-        image_tokens: int,
+        txt: Tensor,
+        img: Tensor,
         img_len: Tensor | None,
         txt_len: Tensor | None,
         packed: tuple[PackedLengths, PackedLengths] | None,
     ) -> Layout:
-        backend = self.attention.backend
+        backend, (text, image) = self.attention.backend, (txt.shape[1], img.shape[1])
+        whole: PackedLayout | PaddedLayout
         if packed is not None:
-            return PackedLayout(*packed, backend.attend_packed)
-        return PaddedLayout(text_tokens, backend.attend, key_mask(txt_len, img_len, text_tokens, image_tokens))
+            whole = PackedLayout(*packed, backend.attend_packed)
+        else:
+            whole = PaddedLayout(text, backend.attend, key_mask(txt_len, img_len, text, image), img.device)
+        return whole if self._share is None else self._share(whole, text, image)
 
     def _unpadded(
         self,
@@ -201,15 +211,16 @@ class MMDiT(nn.Module):
     ) -> Tensor:
         """The padded call for kernels that take lengths but no mask: packs, computes and pads again."""
         img_valid, txt_valid = valid_tokens(img, img_len), valid_tokens(txt, txt_len)
-        packed = self.forward_packed(
-            img[img_valid],
-            img_ids[img_valid],
-            txt[txt_valid],
-            txt_ids[txt_valid],
+        lengths = tuple(PackedLengths.of_cumulative(cumulative(valid)) for valid in (txt_valid, img_valid))
+        # not through __call__: hooks of training have seen this call already
+        packed = self.forward(
+            img[img_valid][None],
+            img_ids[img_valid][None],
+            txt[txt_valid][None],
+            txt_ids[txt_valid][None],
             timesteps,
             y_vec,
-            cumulative(img_valid),
-            cumulative(txt_valid),
-            None if cond is None else cond[img_valid],
-        )
+            None if cond is None else cond[img_valid][None],
+            packed=(lengths[0], lengths[1]),
+        )[0]
         return packed.new_zeros(*img.shape[:2], packed.shape[-1]).index_put((img_valid,), packed)
