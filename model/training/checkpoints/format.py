@@ -119,9 +119,7 @@ def decode_index(data: bytes) -> tuple[Metadata, dict[str, FileEntry]]:
             stored[MetadataIndex(name, offsets)] = Stored(file, start, length)
         properties = TensorProperties(dtype=getattr(torch, about["dtype"]))
         tensors[name] = TensorStorageMetadata(properties, torch.Size(about["shape"]), chunks)
-    files = {
-        name: FileEntry(name, about["bytes"], tuple(about["blocks"])) for name, about in index["files"].items()
-    }
+    files = {name: FileEntry(name, about["bytes"], tuple(about["blocks"])) for name, about in index["files"].items()}
     return Metadata(tensors, storage_data=stored), files
 
 

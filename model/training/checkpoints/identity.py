@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAY_CHANGE = frozenset({"steps", "save_every", "log_every"})
-"""Last names of fields that a training may be continued with other values of: it becomes longer, or tells more."""
 DIGITS = 12
 """Of the digest in the name of a checkpoint."""
+SHOWN = 3
+"""Most fields that a message names."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,25 @@ class Identity:
     """The configuration that a checkpoint must have been made with to be continued.
 
     Attributes:
-        config: JSON: settings, digests of data, parent weights and code. Ranks and mesh do not belong into it.
-        may_change: last names of fields that are left out.
+        config: JSON: settings, digests of data, of parent weights and of code.
+        may_change: dotted paths that do not count, with all below them: what makes a run longer (`stage.steps`), or
+            changes how it is run or told and not what comes out (`stage.save_every`, `parallel`, `workers`).
+
+    Raises:
+        ValueError: `may_change` names what is not in the configuration.
     """
 
     config: Mapping[str, Any]
-    may_change: Collection[str] = MAY_CHANGE
+    may_change: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        """Finds misspelt paths, which would make every change begin anew."""
+        for path in self.may_change:
+            value: Any = self.config
+            for name in path.split("."):
+                if not isinstance(value, Mapping) or name not in value:
+                    raise ValueError(f"may_change: {path} is not in the configuration of the training")
+                value = value[name]
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -40,14 +53,15 @@ class Identity:
         """Which fields differ from those of a checkpoint, for a person; empty where none does."""
         own = self.fields
         names = sorted(name for name in {*own, *saved} if own.get(name, _NONE) != saved.get(name, _NONE))
-        said = [f"{name} was {_shown(saved, name)}, now {_shown(own, name)}" for name in names[:3]]
-        return "; ".join(said) + (f"; and {len(names) - 3} more" if len(names) > len(said) else "")
+        said = [f"{name} was {_shown(saved, name)}, now {_shown(own, name)}" for name in names[:SHOWN]]
+        return "; ".join(said) + (f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
     def _flat(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if path in self.may_change:
+            return
         if isinstance(value, dict) and value:
             for name, inner in value.items():
-                if name not in self.may_change:
-                    yield from self._flat(f"{path}.{name}" if path else name, inner)
+                yield from self._flat(f"{path}.{name}" if path else name, inner)
         else:
             yield path, value
 

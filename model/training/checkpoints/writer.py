@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import SavePlan, SavePlanner, StorageWriter
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
-from torch.distributed.checkpoint.planner import WriteItem
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from zoetrope.model.training.checkpoints.format import (
@@ -45,29 +43,23 @@ class StoreWriter(StorageWriter):
     Args:
         store: where to.
         key: of all checkpoints of this training.
-        step: finished steps.
-        config: beginning of the digest of the configuration.
-        body: what the marker says beside files and windows.
-        window: of this rank; they are gathered with the plans.
-        done: called on the coordinator after the marker was written.
+        place: folder, chosen by the coordinator; that of the other ranks is not used.
+        body: JSON text of what the marker says beside files and `owns`.
+        own: JSON of this rank; it is gathered with the plans.
     """
 
     def __init__(
         self,
         store: CheckpointStore,
         key: str,
-        step: int,
-        config: str,
-        body: Mapping[str, Any],
-        window: Any,
-        done: Callable[[Place], None],
+        place: Place,
+        body: str,
+        own: Any,
     ) -> None:
         super().__init__()
-        self._store, self._key, self._step, self._config = store, key, step, config
-        self._body, self._window, self._done = body, window, done
+        self._store, self._key, self._place, self._body, self._own = store, key, place, body, own
         self._rank = 0
-        self._windows: list[Any] = []
-        self._place: Place | None = None
+        self._owns: list[Any] = []
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Nothing to do: a writer makes one checkpoint."""
@@ -82,13 +74,12 @@ class StoreWriter(StorageWriter):
         self._rank = int(kwargs.get("rank", 0))
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Sends this rank's window along."""
-        return replace(plan, storage_data=self._window)
+        """Sends this rank's notes along."""
+        return replace(plan, storage_data=self._own)
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Takes the windows and names the place for all."""
-        self._windows = [plan.storage_data for plan in plans]
-        self._place = Place(self._step, self._config, secrets.token_hex(4))
+        """Takes the ranks' notes and names the place for all."""
+        self._owns = [plan.storage_data for plan in plans]
         return [replace(plan, storage_data=self._place) for plan in plans]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
@@ -108,11 +99,12 @@ class StoreWriter(StorageWriter):
         stored: list[tuple[MetadataIndex, Stored]] = []
         start = 0
         for item in items:
-            tensor: Tensor = planner.resolve_data(item).detach()
+            tensor = planner.resolve_data(item)
+            assert isinstance(tensor, Tensor)
             length = _bytes(item)
             if length:
                 # reshaped first: a view as bytes needs a dimension
-                data[start : start + length].copy_(tensor.contiguous().reshape(-1).view(torch.uint8))
+                data[start : start + length].copy_(tensor.detach().contiguous().reshape(-1).view(torch.uint8))
             stored.append((item.index, Stored(name, start, length)))
             start += length
         view = data.numpy().data
@@ -125,21 +117,19 @@ class StoreWriter(StorageWriter):
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Writes index and marker."""
-        assert self._place is not None
         written = [(result.index, result.storage_data) for of_rank in results for result in of_rank]
         files = [about.file for _, about in written if about.file is not None]
         index = encode_index(metadata, {where: about.stored for where, about in written}, files)
         entries = [*files, file_entry(INDEX, index)]
         body = {
             "format": FORMAT,
-            **self._body,
-            "windows": self._windows,
+            **json.loads(self._body),
+            "owns": self._owns,
             "files": {entry.name: {"bytes": entry.bytes, "digest": entry.digest} for entry in entries},
         }
         folder = f"{self._key}/{self._place.name}"
         self._store.put(f"{folder}/{INDEX}", index)
         self._store.put(f"{folder}/{MARKER}", encode_marker(body))
-        self._done(self._place)
 
 
 def _bytes(item: WriteItem) -> int:
