@@ -52,7 +52,7 @@ class Identity:
     def difference(self, saved: Mapping[str, Any]) -> str:
         """Which fields differ from those of a checkpoint, for a person; empty where none does."""
         own = self.fields
-        names = sorted(name for name in {*own, *saved} if own.get(name, _NONE) != saved.get(name, _NONE))
+        names = sorted(name for name in {*own, *saved} if _shown(own, name) != _shown(saved, name))
         said = [f"{name} was {_shown(saved, name)}, now {_shown(own, name)}" for name in names[:SHOWN]]
         return "; ".join(said) + (f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
@@ -66,8 +66,6 @@ class Identity:
             yield path, value
 
 
-_NONE = object()
-
-
 def _shown(fields: Mapping[str, Any], name: str) -> str:
-    return json.dumps(fields[name]) if name in fields else "absent"
+    # as text, in which 1, 1.0 and true differ as they do in the digest; "absent" is no JSON
+    return json.dumps(fields[name], sort_keys=True) if name in fields else "absent"

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from tests.model.training.checkpoints.support import FailingStore, Training, make, same
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.model.training.checkpoints.support import FailingStore, Training, make, same
+from zoetrope.model.checkpoint import load_weights, save_weights
+from zoetrope.model.checkpoint.export import export_weights
 from zoetrope.model.training.checkpoints import LocalCheckpointStore, Retention, StoreError, writer
 
 WORLD = 4
@@ -146,8 +148,7 @@ class Ranks:
             whole = training.run(step).whole()
             checkpoints.save(step, training.state)
             checkpoints.finish()
-        files = [path for path in (folder / "stage_1").glob("step-000000003-*/rank-*")]
-        return sorted(path.name for path in files)
+        return sorted(path.name for path in (folder / "stage_1").glob("step-000000003-*/rank-*"))
 
     def damage(self):
         """A flipped byte in one rank's file: all ranks take the same one before it, and it is said once."""
@@ -196,6 +197,29 @@ class Ranks:
             raised = str(error)
         return [failures, told, raised, len(left)]
 
+    def export(self):
+        """Shards -> files of the released layout -> shards on another mesh."""
+        training = self.sharded(4).run(2)
+        whole = training.whole()
+        model = {name.removeprefix("model/"): value for name, value in whole.items() if name.startswith("model/")}
+        path = self.folder / "exported.safetensors"
+        export_weights(training.model, path)
+        index = export_weights(training.model, self.folder / "split.safetensors", max_bytes=150)
+        refused = ""
+        try:
+            export_weights(training.model, self.folder / "none" / "x.safetensors")
+        except OSError as error:
+            refused = type(error).__name__
+        dist.barrier()
+        if self.rank < 3:
+            for source in (path, index):
+                again = self.sharded(3)
+                load_weights(again.model, source)
+                loaded = again.whole()
+                assert all(torch.equal(loaded[f"model/{name}"], value) for name, value in model.items()), source
+        one = save_weights(model, self.folder / f"whole-{self.rank}.safetensors")
+        return [one.read_bytes() == path.read_bytes(), len(list(self.folder.glob("split-*"))) > 2, refused]
+
 
 def plainly(tensors):
     return {name: value.tolist() for name, value in tensors.items()}
@@ -206,7 +230,7 @@ def run_rank(rank, folder):
         dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=WORLD)
         ranks = Ranks(rank, folder)
         found = {}
-        for name in ("reshard", "meshes", "damage", "faults"):
+        for name in ("reshard", "meshes", "damage", "faults", "export"):
             found[name] = getattr(ranks, name)()
             dist.barrier()
         (folder / f"rank-{rank}.json").write_text(json.dumps(found))
@@ -219,7 +243,8 @@ def run_rank(rank, folder):
 
 def main(folder):
     torch.set_num_threads(1)
-    writer.PART_BYTES = 200  # several files a rank
+    writer.PART_BYTES = 600  # several files a rank
+    Training().state.tensors()  # loads modules of PyTorch, which the forks would load one by one
     (folder / "killed.json").write_text(json.dumps(sweep_of_kills(folder / "killed")))
     folder = folder / "ranks"
     folder.mkdir()

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 import torch
-from tests.model.training.checkpoints.support import SETTINGS, FailingStore, Training, make, same
 from torch import nn
 
+from tests.model.training.checkpoints.support import SETTINGS, FailingStore, Training, make, same
 from zoetrope.model.training.checkpoints import (
     LocalCheckpointStore,
     Retention,
@@ -148,7 +148,9 @@ def test_a_damaged_one_with_none_before_it_begins_anew_and_touches_nothing(tmp_p
     before = other.whole()
     assert make(tmp_path, told).load_newest(other.state) is None
     assert same(other.whole(), before)
-    assert told == ["checkpoint of step 2: rank-00000-000.bin is missing; there is none before it, training begins anew"]
+    assert told == [
+        "checkpoint of step 2: rank-00000-000.bin is missing; there is none before it, training begins anew"
+    ]
 
 
 def test_a_file_that_goes_while_it_is_read_falls_back(tmp_path):
@@ -310,7 +312,7 @@ def test_going_back_takes_no_later_one_and_can_remove_them(tmp_path):
 def test_other_tensors_under_the_same_settings_are_refused_by_name(tmp_path):
     save_steps(tmp_path, [1])
     other = nn.Linear(5, 7)
-    with pytest.raises(UnfitCheckpointError, match="ema/first.bias is not in this training"):
+    with pytest.raises(UnfitCheckpointError, match="ema/first\\.bias is not in this training"):
         make(tmp_path).load_newest(TrainingState(other))
     training = Training(seed=1)
     training.ema["scale"] = torch.zeros(2)

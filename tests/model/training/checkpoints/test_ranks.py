@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
 from tests.model.training.checkpoints.ranks import POINTS
-from tests.shared import ROOT
+
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +46,7 @@ def test_all_ranks_write_a_part_of_what_all_have(seen):
 def test_all_ranks_take_the_same_one_where_the_file_of_one_is_damaged(seen):
     steps, told = zip(*(rank["damage"] for rank in seen[1]), strict=True)
     assert steps == (1, 1, 1, 1)
-    assert told[0] == [
-        "checkpoint of step 2: rank-00002-000.bin does not match its digest; the one before it is taken"
-    ]
+    assert told[0] == ["checkpoint of step 2: rank-00002-000.bin does not match its digest; the one before it is taken"]
     assert told[1:] == ([], [], [])
 
 
@@ -56,3 +57,8 @@ def test_a_fault_of_one_rank_is_known_to_all(seen):
         assert raised == "no answer"
         assert len(told) == (2 if rank == 0 else 0)
     assert seen[1][0]["faults"][3] == 0, "the half written checkpoint was not removed"
+
+
+def test_shards_are_exported_to_the_released_layout_and_imported_on_another_mesh(seen):
+    for rank in seen[1]:
+        assert rank["export"] == [True, True, "FileNotFoundError"]
