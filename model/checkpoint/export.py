@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -52,7 +53,8 @@ def export_weights(
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: weights are exported as *{SUFFIX}")
-    tensors = get_model_state_dict(weights) if isinstance(weights, nn.Module) else dict(weights)
+    given = get_model_state_dict(weights) if isinstance(weights, nn.Module) else weights
+    tensors = cast(Mapping[str, Tensor], given)
     entries = sorted(
         (_entry(name, tensor, dtype) for name, tensor in tensors.items()),
         key=lambda entry: (-_ORDER[entry.dtype], entry.name),

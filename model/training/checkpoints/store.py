@@ -32,7 +32,7 @@ class CheckpointStore(Protocol):
     """
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        """Writes an object; raises StoreError."""
+        """Writes an object; `data` is not kept. Raises StoreError."""
         ...
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:

@@ -60,6 +60,7 @@ class StoreWriter(StorageWriter):
         self._store, self._key, self._place, self._body, self._own = store, key, place, body, own
         self._rank = 0
         self._owns: list[Any] = []
+        self._buffer = torch.empty(0, dtype=torch.uint8)  # one for all files: new memory costs more than the copy
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Nothing to do: a writer makes one checkpoint."""
@@ -95,7 +96,10 @@ class StoreWriter(StorageWriter):
 
     def _write_file(self, key: str, name: str, items: list[WriteItem], planner: SavePlanner) -> list[WriteResult]:
         # filled by tensor copies, which let the training's thread run, as joining bytes would not
-        data = torch.empty(sum(_bytes(item) for item in items), dtype=torch.uint8)
+        size = sum(_bytes(item) for item in items)
+        if self._buffer.numel() < size:
+            self._buffer = torch.empty(size, dtype=torch.uint8)
+        data = self._buffer[:size]
         stored: list[tuple[MetadataIndex, Stored]] = []
         start = 0
         for item in items:
