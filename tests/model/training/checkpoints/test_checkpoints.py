@@ -136,7 +136,7 @@ def test_a_missing_and_a_truncated_file_fall_back(tmp_path, name):
     save_steps(tmp_path, [1, 2])
     path = places(tmp_path)[-1] / name
     path.write_bytes(path.read_bytes()[:-3])
-    falls_back(tmp_path, name)
+    falls_back(tmp_path, name, *([] if name == "complete.json" else ["bytes instead of"]))
     path.unlink()
     falls_back(tmp_path, f"{name} is missing")
 
@@ -256,6 +256,20 @@ def test_retention_keeps_the_last_every_and_the_best(tmp_path):
     again.save(8, training.run(8).state)
     again.finish()
     assert [int(place.name[5:14]) for place in places(tmp_path)] == [2, 7, 8]
+
+
+def test_the_marker_is_written_last_and_removed_first(tmp_path):
+    calls = []
+    store = FailingStore(LocalCheckpointStore(tmp_path), lambda what, key: calls.append((what, key.rsplit("/", 1)[-1])))
+    checkpoints, training = make(tmp_path, store=store, retention=Retention(last=1)), Training()
+    for step in (1, 2):
+        checkpoints.save(step, training.run(step).state)
+    checkpoints.finish()
+    files = ["rank-00000-000.bin", "index.json.gz", "complete.json"]
+    assert [name for what, name in calls if what == "put"] == 2 * files
+    removed = [name for what, name in calls if what == "delete"]
+    assert removed[0] == "complete.json"
+    assert sorted(removed) == sorted(files)
 
 
 def test_a_sweep_that_fails_is_said_and_no_failure_of_the_save(tmp_path):
