@@ -230,6 +230,8 @@ class Checkpoints:
             mine = [place for place in listing.files if place.config == done.config and place.step <= done.step]
             complete = {}
             for place in mine:
+                if place.step == done.step and place != done:
+                    continue  # replaced: training may have come here again because that one is damaged
                 with suppress(DamagedCheckpointError):  # not complete, so not kept
                     complete[place] = self._loss(listing, place)
             kept = self._retention.kept(complete) | {done}

@@ -141,6 +141,22 @@ def test_a_missing_and_a_truncated_file_fall_back(tmp_path, name):
     falls_back(tmp_path, f"{name} is missing")
 
 
+@pytest.mark.parametrize("attempt", range(3))  # their order by name is random
+def test_a_damaged_one_is_replaced_where_training_comes_there_again(tmp_path, attempt):
+    save_steps(tmp_path, [1, 2])
+    path = places(tmp_path)[-1] / "rank-00000-000.bin"
+    path.write_bytes(b"x" * path.stat().st_size)
+    training, told = Training(seed=1), []
+    checkpoints = make(tmp_path)
+    training.steps = checkpoints.load_newest(training.state)
+    checkpoints.save(2, training.run(2).state)
+    checkpoints.finish()
+    assert not path.exists()
+    assert [place.name[:14] for place in places(tmp_path)] == ["step-000000001", "step-000000002"]
+    assert make(tmp_path, told).load_newest(Training(seed=1).state) == 2
+    assert told == []
+
+
 def test_a_damaged_one_with_none_before_it_begins_anew_and_touches_nothing(tmp_path):
     save_steps(tmp_path, [2])
     (places(tmp_path)[-1] / "rank-00000-000.bin").unlink()
