@@ -122,15 +122,11 @@ def require_safetensors(path: Path) -> None:
 
 def _header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one file; safetensors itself checks that header and length are sound."""
-    import torch
     from safetensors import SafetensorError, safe_open
 
+    from zoetrope.model.checkpoint.dtypes import DTYPES
+
     require_safetensors(path)
-    dtypes = {
-        "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-        "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-        "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-    }  # fmt: skip
     try:
         with safe_open(str(path), framework="pt"):
             pass
@@ -142,10 +138,10 @@ def _header(path: Path) -> dict[str, StoredTensor]:
     entries.pop("__metadata__", None)
     tensors = {}
     for name, entry in entries.items():
-        if entry["dtype"] not in dtypes:
-            raise ValueError(f"{path}: tensor {name} is of dtype {entry['dtype']}, expected {', '.join(dtypes)}")
+        if entry["dtype"] not in DTYPES:
+            raise ValueError(f"{path}: tensor {name} is of dtype {entry['dtype']}, expected {', '.join(DTYPES)}")
         start = 8 + length + entry["data_offsets"][0]
-        tensors[name] = StoredTensor(path, dtypes[entry["dtype"]], tuple(entry["shape"]), start)
+        tensors[name] = StoredTensor(path, DTYPES[entry["dtype"]], tuple(entry["shape"]), start)
     return tensors
 
 
