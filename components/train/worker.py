@@ -178,9 +178,7 @@ def explained(error: Exception, job: TrainingJob, rank: int, at: float) -> Failu
         headline = f"{step}: a worker lost its peers: {first}"
         return Failure(rank, at, headline, "run it again", EXIT_RETRYABLE, own=False)
     status = EXIT_USER_ERROR if isinstance(error, ValueError) else 1
-    return Failure(
-        rank, at, f"{step}: {type(error).__name__}: {first or error!r}", "", status, own=True
-    )  # 1: our mistake
+    return Failure(rank, at, f"{step}: {type(error).__name__}: {first}", "", status, own=True)  # 1: our mistake
 
 
 def _autoencoder(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume: Resume) -> dict[str, Any]:
