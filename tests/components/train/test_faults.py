@@ -10,11 +10,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from tests.components.train.test_train_steps import STAGE, dataset_and_parent, stage_config
 from zoetrope.components.train import torchrun
@@ -154,7 +153,7 @@ def failed_ranks(*notes: Failure) -> Any:
         folder = supervised_folder()
         for note in notes:
             leave_note(folder, note)
-        failures = {note.rank: SimpleNamespace(exitcode=note.exit_code) for note in notes}
+        failures = {note.rank: ProcessFailure(note.rank, 1, note.exit_code, "") for note in notes}
         raise ChildFailedError("ranks", failures)
 
     return run
