@@ -19,7 +19,8 @@ from zoetrope.infra.errors import EXIT_RETRYABLE
 from zoetrope.infra.signals import EXIT_TERMINATED
 
 _KILLED = 128
-_EVENTS = Path("/sys/fs/cgroup/memory.events")
+_EVENTS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+"""Of this container (cgroup v2), else of the whole machine."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Failure:
         hint: the next step; empty where the end of the log says it best.
         exit_code: of the rank, and of the job.
         own: whether it failed by itself; otherwise because others did, or because it was asked to end.
+        restart: whether the same job is likely to get on when it is started again at once, from its last state.
     """
 
     rank: int
@@ -41,6 +43,7 @@ class Failure:
     hint: str
     exit_code: int
     own: bool
+    restart: bool = False
 
     @property
     def retryable(self) -> bool:
@@ -110,15 +113,16 @@ def _killed(rank: int, code: int, at: float, out_of_memory: bool | None) -> Fail
         return Failure(rank, at, headline, "", _KILLED - code, own=True)
     if out_of_memory is False:
         hint = "the system did not lack memory, so it was ended from outside; run it again, it goes on from its state"
-        return Failure(rank, at, headline, hint, EXIT_RETRYABLE, own=True)
+        return Failure(rank, at, headline, hint, EXIT_RETRYABLE, own=True, restart=True)
     headline += ": the memory was full" if out_of_memory else " (out of memory?)"
     hint = "give the step more memory in the recipe's `resources:`, or a smaller batch"
     return Failure(rank, at, headline, hint, _KILLED - code, own=True)
 
 
-def oom_kills(events: Path = _EVENTS) -> int | None:
-    """Processes of this container that the system has ended for lack of memory; None where it does not say."""
-    if not os.access(events, os.R_OK):
+def oom_kills(places: Sequence[Path] = _EVENTS) -> int | None:
+    """Processes that the system has ended for lack of memory since it started; None where it does not say."""
+    events = next((place for place in places if os.access(place, os.R_OK)), None)
+    if events is None:
         return None
     counts = dict(line.split() for line in events.read_text().splitlines())
     return int(counts["oom_kill"]) if "oom_kill" in counts else None

@@ -76,7 +76,7 @@ def _seen(supervisor: Supervisor) -> list[Failure]:
     """What the supervisor has ended the ranks for."""
     if supervisor.verdict is None:
         return []
-    return [Failure(-1, time.monotonic(), supervisor.verdict.headline, RERUN, EXIT_RETRYABLE, own=True)]
+    return [Failure(-1, time.monotonic(), supervisor.verdict.headline, RERUN, EXIT_RETRYABLE, own=True, restart=True)]
 
 
 def _tell(failure: Failure, arguments: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ def _tell(failure: Failure, arguments: Sequence[str]) -> None:
     if job is None or not failure.own:
         return
     headline = failure.headline if failure.headline.startswith(f"{job.step}: ") else f"{job.step}: {failure.headline}"
-    said = {"headline": headline, "hint": failure.hint, "retryable": failure.retryable}
+    said = {"headline": headline, "hint": failure.hint, "retryable": failure.retryable, "restart": failure.restart}
     try:
         job.open_store().put_bytes(job.failure, canonical_json(said))
     except (OSError, ZoetropeError) as error:  # where the store is full or away the log still has it

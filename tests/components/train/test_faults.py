@@ -19,9 +19,11 @@ from tests.components.train.test_train_steps import STAGE, dataset_and_parent, s
 from zoetrope.components.train import torchrun
 from zoetrope.components.train.failures import Failure, first_cause, leave_note, oom_kills, read_notes
 from zoetrope.components.train.job import WORKER, TrainingJob
+from zoetrope.components.train.step import train_stage
 from zoetrope.components.train.worker import explained, train
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
+from zoetrope.infra.references import canonical_json
 from zoetrope.model.training import loop
 from zoetrope.model.training.faults import no_space_left
 from zoetrope.model.training.heartbeat import supervised_folder
@@ -56,8 +58,8 @@ def test_notes_of_ranks_come_back_in_the_order_of_the_faults(tmp_path: Path) -> 
 
 def test_the_system_says_how_many_processes_it_has_ended_for_memory(tmp_path: Path) -> None:
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 3\n")
-    assert oom_kills(tmp_path / "memory.events") == 3
-    assert oom_kills(tmp_path / "nowhere") is None
+    assert oom_kills([tmp_path / "nowhere", tmp_path / "memory.events"]) == 3
+    assert oom_kills([tmp_path / "nowhere"]) is None
 
 
 def chained(first: BaseException, error: BaseException) -> BaseException:
@@ -184,6 +186,55 @@ def test_the_launcher_leaves_the_first_cause_for_the_step(
     found = json.loads(store.read(store.uri(written.failure)))
     assert said.items() <= found.items()
     assert supervised_folder() is None
+
+
+class Launcher:
+    """Jobs that end as they are told: with what their ranks said, or with a result."""
+
+    def __init__(self, store: Any, *endings: dict[str, Any] | None) -> None:
+        self.store, self.endings, self.runs = store, list(endings), 0
+
+    def __call__(self, app: Any, context: StepContext, *, result: str, **more: Any) -> None:
+        self.runs += 1
+        said = self.endings.pop(0)
+        if said is None:
+            curve = {"samples_per_second": [[1, 1.0]], "loss": [[1, 0.5]]}
+            made = {"weights": REFERENCE, "curve": curve, "final_loss": 0.5, "parameters": 1, "resumed_at": 2}
+            self.store.put_bytes(result, canonical_json({**made, "mmdit": {}, "attention_backend": "sdpa"}))
+            return
+        self.store.put_bytes(result.removesuffix(".json") + ".failure.json", canonical_json(said))
+        raise ZoetropeError("stage_2: replica 0 failed", "the end of its log")
+
+
+REFERENCE = f"weights@sha256:{'0' * 64}"
+HUNG = {"headline": "stage_2: rank 1 hangs", "hint": "", "retryable": True, "restart": True}
+DISK = {"headline": "stage_2: disk full", "hint": "free some space", "retryable": True, "restart": False}
+
+
+@pytest.mark.parametrize(
+    ("endings", "runs", "message"),
+    [
+        ([HUNG, HUNG, None], 3, ""),
+        ([HUNG, DISK], 2, "stage_2: disk full"),
+        ([HUNG] * 4, 4, "stage_2: rank 1 hangs"),
+    ],
+)
+def test_a_job_whose_rank_hung_is_started_again_here(
+    endings: list[Any], runs: int, message: str, checkpoint_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, dataset, parent = dataset_and_parent(checkpoint_store)
+    launcher = Launcher(store, *endings)
+    monkeypatch.setattr("zoetrope.components.train.step.launch.run_app", launcher)
+    context = StepContext("stage_2", store, tmp_path / "work", tmp_path / "run", run_id=tmp_path.name)
+    if message:
+        with pytest.raises(ZoetropeError, match=message) as caught:
+            train_stage(stage_config(checkpoint_store), dataset, parent, context)
+        assert caught.value.retryable
+    else:
+        train_stage(stage_config(checkpoint_store), dataset, parent, context)
+        events = (context.run_directory / "events.jsonl").read_text()
+        assert events.count("rank 1 hangs; it is started again and goes on from its last state") == 2
+    assert launcher.runs == runs
 
 
 STOPS = """
