@@ -193,11 +193,8 @@ class Supervisor(threading.Thread):
             ranks = self.ranks()
             reason = watch.look(list(ranks.values()))
             if reason:
-                stacks = {rank.number: self._stack(local, rank) for local, rank in ranks.items()}
-                self.verdict = judged(reason, list(ranks.values()), stacks)
+                self.verdict = judged(reason, list(ranks.values()), self._end_ranks(ranks))
                 print(f"zoetrope: {self.verdict.report}", file=sys.stderr, flush=True)  # noqa: T201
-                for rank in ranks.values():
-                    _kill(rank.pid)
                 watch = Watch(self.limits)  # of those that are started in their place
 
     def end(self) -> None:
@@ -221,8 +218,18 @@ class Supervisor(threading.Thread):
                     found[local] = Rank(number, child.pid, status, read_pulse(self.folder, local))
         return dict(sorted(found.items()))
 
+    def _end_ranks(self, ranks: Mapping[int, Rank]) -> dict[int, Stack | None]:
+        """Ends the ranks; their stacks. Stopped ones come last: they go on to show theirs, and must meet no peer."""
+        stacks: dict[int, Stack | None] = {}
+        for stopped in (False, True):
+            chosen = {local: rank for local, rank in ranks.items() if rank.stopped == stopped}
+            stacks |= {rank.number: self._stack(local, rank) for local, rank in chosen.items()}
+            for rank in chosen.values():
+                _kill(rank.pid)
+        return stacks
+
     def _stack(self, local: int, rank: Rank) -> Stack | None:
-        """Asks a rank for its stacks; one that is stopped goes on for it, and is ended anyway."""
+        """Asks a rank for its stacks; one that is stopped goes on for it."""
         if rank.pulse.pid != rank.pid:  # it does not listen so far, and would die of the signal
             return None
         file = stack_file(self.folder, local)
