@@ -168,11 +168,11 @@ def _described(rank: Rank, stack: Stack | None) -> str:
         return f"{name} is stopped (SIGSTOP, or a debugger)" + (f" in {stack.place}" if stack else "")
     if stack is None:
         return f"{name} answers no signal" if rank.status == psutil.STATUS_DISK_SLEEP else f"{name} shows no stack"
-    return f"{name} {'waits' if stack.waits else 'hangs'} in {stack.place}"
+    return f"{name} {'waits' if stack.waits else 'is'} in {stack.place}"
 
 
 class Supervisor(threading.Thread):
-    """The watch over the ranks that this process starts; `verdict` stands once it has ended them.
+    """The watch over the ranks that this process starts; `verdict` stands once it has ended them, and after `end`.
 
     Args:
         folder: where the ranks write.

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str], limits: Limits | None = None) -> int:
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
             print(f"zoetrope: workers ended with exit status {codes}", file=sys.stderr)  # noqa: T201
+            supervisor.end()  # it may have ended the ranks, and be about to say why
             killed = oom_kills()
             starved = None if killed is None or killed_before is None else killed > killed_before
             failure = first_cause([*read_notes(supervisor.folder), *_seen(supervisor)], codes, starved)

@@ -93,7 +93,7 @@ def test_a_rank_that_hangs_is_told_from_those_that_wait_for_it(
     job.supervisor.start()
     headline = job.verdict()
     assert headline.startswith("no rank got on with a step for 1 s (after step 5, a step takes 0."), headline
-    assert "rank 5 (pid" in headline and "hangs in read_sample" in headline and "rank 4" not in headline
+    assert "rank 5 (pid" in headline and "is in read_sample" in headline and "rank 4" not in headline
     said = capfd.readouterr().err
     assert "rank 4 (pid" in said and "waits in all_reduce (torch/distributed/c10d.py:2)" in said
     assert said.count("  File ") >= 4
@@ -107,7 +107,7 @@ def test_a_stopped_rank_is_named_whatever_the_others_do(supervised: Callable[...
     job.supervisor.start()
     headline = job.verdict()
     assert headline.startswith("a rank has been stopped for 1 s: rank 5 (pid ")
-    assert "after step 5) is stopped (SIGSTOP, or a debugger) in read_sample" in headline and "rank 4" not in headline
+    assert "after step 5) is stopped (SIGSTOP, or a debugger) in <module>" in headline and "rank 4" not in headline
 
 
 def test_who_is_steps_behind_is_to_blame_even_in_a_barrier(supervised: Callable[..., Supervised]) -> None:
