@@ -15,6 +15,7 @@ from zoetrope.components.train.config import AutoencoderStepConfig
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import Store, borrowed_copy, get_json, get_table
+from zoetrope.model.training.heartbeat import STARTING
 from zoetrope.model.training.process_group import ProcessGroup
 from zoetrope.model.video import ClipRequest, read_clips
 
@@ -73,6 +74,7 @@ def decode_clips(
     for index, row in enumerate(rows):
         sources.setdefault(row["video"], []).append(index)
     for video in sorted(sources)[local_rank::local_world]:
+        workers.heartbeat.begin(STARTING)
         chosen = sources[video]
         for index, clip in _decode(config, [rows[index] for index in chosen], video, chosen, context).items():
             frames[index], done[index] = clip, True

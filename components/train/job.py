@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,6 +134,15 @@ class TrainingJob:
     def read(cls, path: Path) -> TrainingJob:
         """Reads what `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def of_arguments(cls, arguments: Sequence[str]) -> TrainingJob | None:
+        """The job that torchrun was started for, by its arguments; None where it runs something else."""
+        words = list(arguments)
+        if WORKER not in words:
+            return None
+        place = words[words.index(WORKER) + 1 :]
+        return cls.read(Path(place[0])) if len(place) == 1 else cls.get(*place)
 
     def put(self) -> str:
         """Stores the job for `get`; returns its reference."""

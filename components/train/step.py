@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
@@ -26,10 +26,15 @@ from zoetrope.infra.steps import StepContext, StepResult, tracking_environment
 from zoetrope.infra.store import Store, get_json, put_file_content, put_json
 from zoetrope.model.data.loader import reference_names
 
+if TYPE_CHECKING:
+    from torchx.specs import AppDef
+
 AUTOENCODER = "zoetrope.autoencoder.v1"
 CHECKPOINT = "zoetrope.checkpoint.v1"
 CAPTIONS = "zoetrope.captions.v1"
 DATASET = "zoetrope.dataset.v1"
+LOCAL_RESTARTS = 3
+"""Of a job on this machine whose rank hung or was killed; a cluster has its own (`Placement.max_restarts`)."""
 
 
 def train_autoencoder(config: AutoencoderStepConfig, captions: str, context: StepContext) -> StepResult:
@@ -187,6 +192,17 @@ def _launch(job: TrainingJob, workers: int, context: StepContext) -> None:
         app = pods_app(context.step, job.store, job.put(), placement.nodes)
     else:
         app = local_app(context.step, job.write(context.work / "job.json").absolute(), workers)
+    for restarts_left in reversed(range(1 if job.mirror else 1 + LOCAL_RESTARTS)):
+        said = _run_once(app, job, context)
+        if said is None:
+            return
+        if not said.pop("restart", False) or not restarts_left:
+            raise ZoetropeError(**said)
+        context.progress(f"{said['headline']}; it is started again and goes on from its last state")
+
+
+def _run_once(app: AppDef, job: TrainingJob, context: StepContext) -> dict[str, Any] | None:
+    """Runs the job to its end; what its ranks said where they failed."""
     failure = context.store.uri(job.failure)
     context.store.delete(failure)
     try:
@@ -200,8 +216,9 @@ def _launch(job: TrainingJob, workers: int, context: StepContext) -> None:
     except ZoetropeError as error:
         if not context.store.exists(failure):
             raise
-        said = json.loads(context.store.read(failure))
-        raise ZoetropeError(said["headline"], said["hint"] or error.hint, retryable=said["retryable"]) from error
+        said: dict[str, Any] = json.loads(context.store.read(failure))
+        return said | {"hint": said["hint"] or error.hint}
+    return None
 
 
 def _filed(

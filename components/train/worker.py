@@ -7,11 +7,13 @@ python -m torch.distributed.run -m zoetrope.components.train.worker STORE REFERE
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +25,13 @@ import torch.distributed as dist
 from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.clips import MappedClips, decode_clips
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
+from zoetrope.components.train.failures import Failure, leave_note
 from zoetrope.components.train.job import THREADS, TrainingJob
 from zoetrope.components.train.perceptual import with_local_weights
-from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
+from zoetrope.infra.errors import EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError
 from zoetrope.infra.keys import with_maker
 from zoetrope.infra.references import canonical_json
+from zoetrope.infra.signals import EXIT_TERMINATED
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import get_json, local_copy, put_file_content
 from zoetrope.infra.store.access import DamagedContentError
@@ -39,6 +43,8 @@ from zoetrope.model.mmdit.flux import first_weights
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.training.autoencoder import latent_statistics, train_autoencoder
 from zoetrope.model.training.diffusion import train_diffusion
+from zoetrope.model.training.faults import causes, no_space_left
+from zoetrope.model.training.heartbeat import supervised_folder
 from zoetrope.model.training.loop import Resume, StoppedError, TrainingResult
 from zoetrope.model.training.process_group import ProcessGroup, join_process_group
 
@@ -73,14 +79,19 @@ class Stop:
         self.training = True
         return self.asked
 
-    def listen(self) -> None:
-        """From now on."""
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """For the time of the block."""
+        former = signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, former)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         if not self.training:
-            raise SystemExit(EXIT_RETRYABLE)
+            raise SystemExit(EXIT_TERMINATED)
 
 
 def train(job: TrainingJob) -> None:
@@ -88,12 +99,15 @@ def train(job: TrainingJob) -> None:
     context = job.context(job.open_store())
     stop = Stop()
     if job.mirror:
-        stop.listen()
         context.work.mkdir(parents=True, exist_ok=True)
-    with join_process_group(THREADS) as workers, live_metrics(context) if workers.first else nullcontext():
+    with (
+        stop.listening(),
+        join_process_group(THREADS) as workers,
+        live_metrics(context) if workers.first else nullcontext(),
+    ):
         warn = partial(_warn, context) if workers.first else _silent
         mirror = CheckpointSync(context.store, job.mirror, warn) if job.mirror else None
-        resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop if job.mirror else None, warn)
+        resume = Resume(job.folder(job.state, "state"), job.digest, mirror, stop, warn)
         work = _autoencoder if job.kind == "autoencoder" else _stage
         result = work(job, context, workers, resume)
         if workers.first:
@@ -119,37 +133,52 @@ def main(arguments: list[str]) -> int:
     job = TrainingJob.read(Path(arguments[0])) if len(arguments) == 1 else TrainingJob.get(*arguments)
     try:
         train(job)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - said, noted and ended with its exit code
+        at = time.monotonic()
         if isinstance(error, DamagedContentError):
             error = with_maker(job.open_store(), error)
-        found = explained(error, job.step)
-        if found is None:
-            raise
-        if isinstance(error, (ZoetropeError, ValueError)):  # whoever lost its peers knows less than they
-            value = {"headline": found.headline, "hint": found.hint, "retryable": found.retryable}
-            job.open_store().put_bytes(job.failure, canonical_json(value))
-        if isinstance(error, ValueError):
-            traceback.print_exc()
-        print(f"zoetrope: {found}", file=sys.stderr, flush=True)  # noqa: T201
+        failure = explained(error, job, int(os.environ.get("RANK", "0")), at)  # of torchrun
+        leave_note(supervised_folder(), failure)
+        if isinstance(error, ZoetropeError) or not failure.own:
+            print(f"zoetrope: {failure.headline}\n  -> {failure.hint}", file=sys.stderr, flush=True)  # noqa: T201
+        else:
+            traceback.print_exception(error)
+            print(f"zoetrope: {failure.headline}", file=sys.stderr, flush=True)  # noqa: T201
         # At once: the clean end of a process group waits for peers that may be gone.
-        os._exit(found.exit_code)
+        os._exit(failure.exit_code)
     return 0
 
 
-def explained(error: Exception, step: str) -> ZoetropeError | None:
-    """What an error means for the user; None for one of our own mistakes."""
+def explained(error: Exception, job: TrainingJob, rank: int, at: float) -> Failure:
+    """What an error means for the user.
+
+    Args:
+        error: that ended this worker.
+        job: what it worked on.
+        rank: of this worker.
+        at: when, on the machine's monotonic clock.
+    """
+    step, first = job.step, str(error).partition("\n")[0]
     if isinstance(error, ZoetropeError):
-        return error
+        return Failure(rank, at, error.headline, error.hint, error.exit_code, own=True)
+    if no_space_left(error):
+        folder = job.folder(job.state, "state")
+        place = next(each for each in (folder, *folder.parents) if each.is_dir())
+        free = shutil.disk_usage(place).free / 1e6
+        headline = f"{step}: disk full: {free:.1f} MB free in {place}: {first}"
+        return Failure(rank, at, headline, "free some space, then run it again", EXIT_RETRYABLE, own=True)
     if isinstance(error, DamagedDataError):
-        return ZoetropeError(f"{step}: {error}", error.hint)
+        return Failure(rank, at, f"{step}: {error}", error.hint, EXIT_USER_ERROR, own=True)
     if isinstance(error, StoppedError):
-        return ZoetropeError(f"{step}: {error}", "run it again", retryable=True)
-    if isinstance(error, ValueError):  # the model's word for wrong settings and for training that diverged
-        return ZoetropeError(f"{step}: {type(error).__name__}: {error}")
-    if isinstance(error, (dist.DistError, ConnectionError)) or "gloo" in str(error):
-        first = str(error).partition("\n")[0]
-        return ZoetropeError(f"{step}: a worker lost its peers: {first}", "run it again", retryable=True)
-    return None
+        return Failure(rank, at, f"{step}: {error}", "run it again", EXIT_TERMINATED, own=False)
+    lost = not isinstance(error, ValueError)  # which is the model's word for wrong settings and for divergence
+    if lost and any(
+        isinstance(each, (dist.DistError, ConnectionError)) or "gloo" in str(each) for each in causes(error)
+    ):
+        headline = f"{step}: a worker lost its peers: {first}"
+        return Failure(rank, at, headline, "run it again", EXIT_RETRYABLE, own=False)
+    status = EXIT_USER_ERROR if isinstance(error, ValueError) else 1
+    return Failure(rank, at, f"{step}: {type(error).__name__}: {first}", "", status, own=True)  # 1: our mistake
 
 
 def _autoencoder(job: TrainingJob, context: StepContext, workers: ProcessGroup, resume: Resume) -> dict[str, Any]:

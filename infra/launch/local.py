@@ -18,6 +18,7 @@ import psutil
 
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.launch.log_excerpt import cause, quoted, relevant_lines
+from zoetrope.infra.signals import EXIT_TERMINATED
 
 if TYPE_CHECKING:
     from torchx.schedulers.local_scheduler import LocalScheduler
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SCHEDULER = "local_cwd"
 POLL_SECONDS = 0.2
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 TAIL_BYTES = 65536
 
 

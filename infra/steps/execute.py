@@ -24,6 +24,7 @@ from zoetrope.infra.references import digest_json
 from zoetrope.infra.resources import Resources
 from zoetrope.infra.runs import run_price_sheet
 from zoetrope.infra.settings import Settings
+from zoetrope.infra.signals import EXIT_TERMINATED
 from zoetrope.infra.steps.outputs import DOCUMENT, Outputs
 from zoetrope.infra.steps.publish import LAUNCHER_RESOURCES, ClusterRun
 from zoetrope.infra.steps.reuse import reuse
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from zoetrope.infra.placement import Placement
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 Work = Callable[[StepContext], StepResult]
 

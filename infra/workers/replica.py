@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from zoetrope.infra.errors import ZoetropeError
-from zoetrope.infra.signals import end_on_sigterm
+from zoetrope.infra.signals import EXIT_TERMINATED, end_on_sigterm
 from zoetrope.infra.store import open_store
 from zoetrope.infra.workers.exchange import Exchange
 from zoetrope.infra.workers.units import WorkerContext, apply
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 INDEX_VARIABLES = ("JOB_COMPLETION_INDEX", "PET_NODE_RANK")
 
 

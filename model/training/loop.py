@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zoetrope.model.training.config import LoopConfig, OptimizerConfig
+from zoetrope.model.training.heartbeat import FINISHING, SAVING
 from zoetrope.model.training.optimizer import adamw, learning_rate, optimizer_step
 from zoetrope.model.training.process_group import ProcessGroup
 from zoetrope.model.training.state import (
@@ -238,6 +239,7 @@ class _Loop:
             self.auxiliary.update(self.step)
             terms |= self.auxiliary.terms()
         self.step += 1
+        self.workers.heartbeat.step(self.step)
         for name, term in terms.items():
             self.window.terms.setdefault(name, []).append(term)
         self.window.norms.append(norm)
@@ -266,6 +268,7 @@ class _Loop:
     def _save(self) -> None:
         if self.resume is None or self.step >= self.config.steps:
             return
+        self.workers.heartbeat.begin(SAVING)  # on all workers: those that do not save wait for the one that does
         window = self._window_of_all()
         if not self.workers.first or self.step == 0:
             return
@@ -294,6 +297,7 @@ class _Loop:
         return tensors
 
     def result(self) -> TrainingResult:
+        self.workers.heartbeat.begin(FINISHING)
         source = self.model if self.average is None else self.average.module
         weights = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
         return TrainingResult(weights, self.final_loss, self.curve, self.resumed_at)

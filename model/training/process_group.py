@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -13,18 +13,22 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from zoetrope.model.training.heartbeat import Heartbeat
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
     """Who takes part: this process is `rank` of `world`, and `local_rank` of `local_world` on its node.
 
-    Without the latter two all processes are on one node.
+    Without the latter two all processes are on one node. `heartbeat` tells whoever started the processes what this one
+    is doing.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int | None = None
     local_world: int | None = None
+    heartbeat: Heartbeat = field(default_factory=Heartbeat, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -78,9 +82,10 @@ def join_process_group(threads: int = 1) -> Iterator[ProcessGroup]:
         if not dist.is_torchelastic_launched():
             yield ProcessGroup()
             return
-        dist.init_process_group("gloo")
         local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])  # of torchrun
-        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), *local)
+        heartbeat = Heartbeat.start(local[0])  # first: a peer that never comes is a hang as well
+        dist.init_process_group("gloo")
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), *local, heartbeat)
         dist.destroy_process_group()
     finally:
         torch.set_num_threads(former[0])

@@ -20,9 +20,9 @@ from zoetrope.infra.launch.trainjob.follow import CancelledError, Ending, explai
 from zoetrope.infra.launch.trainjob.pods import History
 from zoetrope.infra.launch.trainjob.resource import owner_reference
 from zoetrope.infra.launch.trainjob.state import JobState, belongs
+from zoetrope.infra.signals import EXIT_TERMINATED
 
 log = logging.getLogger(__name__)
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 GONE_SECONDS = 180.0
 GONE_POLL_SECONDS = 1.0
 # Between Terminate and the signal that ends this process lie 6 to 8 seconds, in which the job has to be deleted.

@@ -117,7 +117,7 @@ def test_asked_to_end_it_saves_between_reports_and_ends_alike(
     context = in_pods(store, tmp_path, "told", "e" * 64)
     with monkeypatch.context() as disturbed:
         hook(tmp_path / "hook", disturbed, AT_STEP.format(rank=1, step=2, signal="SIGTERM"))
-        with pytest.raises(ZoetropeError, match="exit status 75"):
+        with pytest.raises(ZoetropeError, match="exit status 143"):
             train_stage(config, dataset, parent, context)
     result = train_stage(config, dataset, parent, context)
     assert result.metrics["resumed_at_step"] == 3

@@ -24,6 +24,7 @@ NEUTRAL = {
     "flash-attn": "in no lock; a checkpoint names the attention that computed it",
     "jinja2": "the report shows results and makes none; it is never cached",
     "pydantic": "checks configurations, whose values are in the key themselves",
+    "psutil": "watches processes and computes nothing",
     "torchx-nightly": "starts processes and computes nothing",
 }
 """Distributions that are imported and shape no bytes, and why."""
