@@ -29,11 +29,11 @@ from zoetrope.components.ingest.footage.paint import RGB, STEPS
 from zoetrope.components.train.config import AutoencoderStepConfig, ModelConfig
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.checkpoint import load_weights, save_weights
-from zoetrope.model.data import LatentBatch
+from zoetrope.model.data import LatentSample
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.sampling import TextCondition, sample_latents
 from zoetrope.model.stages import stage_config
-from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders, pad_text
+from zoetrope.model.text import TextEncoders, build_tiny_text_encoders, load_text_encoders
 from zoetrope.model.training.autoencoder import latent_statistics, to_pixels, train_autoencoder
 from zoetrope.model.training.diffusion import train_diffusion
 from zoetrope.model.training.process_group import ProcessGroup, join_process_group
@@ -73,12 +73,21 @@ class Latents:
     def __len__(self) -> int:
         return len(self.latent)
 
-    def batch(self, indices: Sequence[int]) -> LatentBatch:
+    def rows(self, bucket: str) -> np.ndarray[Any, Any]:
+        """All of them."""
+        return np.arange(len(self), dtype=np.int32)
+
+    def clip_id(self, row: int) -> str:
+        """Its position."""
+        return str(row)
+
+    def fetch(self, samples: Sequence[tuple[int, str]]) -> list[LatentSample]:
         """Samples by position."""
-        rows = list(indices)
-        t5, length = pad_text([self.t5[row] for row in rows])
-        references = {"head": self.head[rows], "tail": self.tail[rows]}
-        return LatentBatch(self.latent[rows], references, t5, length, self.clip[rows], (), ())
+        return [self._sample(row, bucket) for row, bucket in samples]
+
+    def _sample(self, row: int, bucket: str) -> LatentSample:
+        ends = {"head": self.head[row], "tail": self.tail[row]}
+        return LatentSample(row, bucket, str(row), "", self.latent[row], ends, self.t5[row], self.clip[row])
 
 
 class Printer:

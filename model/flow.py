@@ -1,4 +1,4 @@
-"""Rectified flow matching: noise schedule, targets and loss (Open-Sora 2.0, section 4.2.1 and its released code).
+"""Rectified flow matching: noise schedule and targets (Open-Sora 2.0, section 4.2.1 and its released code).
 
 Paper and released code differ in the sign of the velocity, in the noise left at t = 0 and in the time shift, and the
 released training and inference code differ in the shift again; `FlowConfig` names every choice. Its defaults are those
@@ -130,18 +130,24 @@ def shift_time(time: torch.Tensor, alpha: float) -> torch.Tensor:
     return alpha * time / (1 + (alpha - 1) * time)
 
 
-def sample_time(
-    config: FlowConfig,
-    count: int,
-    latent_shape: tuple[int, int, int, int],
-    patch_size: int,
-    generator: torch.Generator,
+def time_of(
+    config: FlowConfig, normal: torch.Tensor, latent_shape: tuple[int, int, int, int], patch_size: int
 ) -> torch.Tensor:
-    """Draws training times: logit-normal, then shifted. Returns float32 [count] in (0, 1)."""
+    """Training times of standard normal numbers: logit-normal, then shifted.
+
+    Args:
+        config: mean, deviation and shift.
+        normal: float32 [B].
+        latent_shape: (C, T, H, W) of the latent video.
+        patch_size: of the model.
+
+    Returns:
+        float32 [B] in (0, 1).
+    """
     import torch
 
-    normal = torch.randn(count, generator=generator) * config.logit_std + config.logit_mean
-    return shift_time(torch.sigmoid(normal), training_shift(config, latent_shape, patch_size))
+    drawn = torch.sigmoid(normal * config.logit_std + config.logit_mean)
+    return shift_time(drawn, training_shift(config, latent_shape, patch_size))
 
 
 def model_time(config: FlowConfig, time: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -177,35 +183,3 @@ def noisy_sample_and_target(
     keep = 1 - config.sigma_min
     t = time.to(clean.dtype).view(-1, *[1] * (clean.ndim - 1))
     return (1 - t) * clean + (1 - keep * (1 - t)) * noise, config.sign * (keep * noise - clean)
-
-
-def flow_loss(
-    prediction: torch.Tensor,
-    target: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    mean: Literal["elements", "samples"] = "elements",
-) -> torch.Tensor:
-    """Mean squared error in float32, whatever the model computes in.
-
-    Args:
-        prediction: [B, ...].
-        target: the same shape.
-        mask: bool, broadcastable to it: True where an element counts. None: all do.
-        mean: over all `elements` that count, or first within each sample and then over the `samples`, which is another
-            number where not all have as many.
-
-    Returns:
-        float32 scalar, 0 where nothing counts. What does not count takes no part: not even a NaN among it reaches the
-        loss or its gradient.
-    """
-    import torch
-
-    if mask is None:
-        return (prediction.float() - target.float()).square().mean()
-    counts = mask.expand(prediction.shape)
-    # zeroed before the square: the gradient of a masked NaN would be NaN times zero
-    difference = torch.where(counts, prediction.float() - target.float(), 0.0)
-    if mean == "samples":
-        each = difference.square().flatten(1).sum(1) / counts.flatten(1).sum(1).clamp_min(1)
-        return each.mean()
-    return difference.square().sum() / counts.sum().clamp_min(1)

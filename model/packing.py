@@ -6,6 +6,7 @@ Tokens are ordered (t, h, w), features of a token (c, ph, pw); there is no tempo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,12 +32,19 @@ def unpatchify(tokens: torch.Tensor, frames: int, height: int, width: int, patch
 
 
 def image_ids(batch: int, frames: int, height: int, width: int, patch_size: int) -> torch.Tensor:
-    """Positions (t, h, w) of the image tokens in the patch grid, int64 [B, N, 3], from 0, never rescaled."""
+    """Positions (t, h, w) of the image tokens in the patch grid, int64 [B, N, 3], from 0, never rescaled.
+
+    Shared by all calls: not to be written to.
+    """
+    return _grid(frames, height // patch_size, width // patch_size).expand(batch, -1, -1)
+
+
+@lru_cache(maxsize=64)
+def _grid(frames: int, rows: int, columns: int) -> torch.Tensor:
     import torch
 
-    axes = (torch.arange(frames), torch.arange(height // patch_size), torch.arange(width // patch_size))
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, 3)
-    return grid.expand(batch, -1, -1)
+    axes = (torch.arange(frames), torch.arange(rows), torch.arange(columns))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(1, -1, 3)
 
 
 def text_ids(batch: int, length: int) -> torch.Tensor:

@@ -11,14 +11,17 @@ from typing import Any
 import yaml
 
 from zoetrope.model.checkpoint import Config, make_config
+from zoetrope.model.parallel.config import CheckpointedBlocks, ParallelConfig
 from zoetrope.model.training.config import (
     AdversarialConfig,
     AutoencoderTrainingConfig,
+    GuardConfig,
     LossesConfig,
     OptimizerConfig,
     PerceptualConfig,
     StageConfig,
 )
+from zoetrope.model.training.retention import Retention
 
 __all__ = [
     "StageConfig",
@@ -84,8 +87,21 @@ def _names() -> list[str]:
 
 
 def _with_optimizer(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    inner = {"optimizer": make_config(OptimizerConfig, values["optimizer"])} if "optimizer" in values else {}
+    inner: dict[str, Any] = {}
+    if "optimizer" in values:
+        inner["optimizer"] = make_config(OptimizerConfig, values["optimizer"])
+    if "parallel" in values:
+        inner["parallel"] = _parallel(values["parallel"])
+    for name, part in (("guards", GuardConfig), ("retention", Retention)):
+        if name in values:
+            inner[name] = make_config(part, values[name])
     return make_config(kind, {**values, **inner})
+
+
+def _parallel(values: Mapping[str, Any]) -> ParallelConfig:
+    kept = values.get("checkpointing")
+    blocks = {"checkpointing": make_config(CheckpointedBlocks, kept)} if isinstance(kept, Mapping) else {}
+    return make_config(ParallelConfig, {**values, **blocks})
 
 
 def _read(name: str) -> StageConfig:

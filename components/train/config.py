@@ -10,6 +10,7 @@ from zoetrope.infra.config import StrictModel
 from zoetrope.model.autoencoders import DCAEConfig, HunyuanVideoConfig, Kind, TilingConfig
 from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit.config import MMDiTConfig
+from zoetrope.model.parallel.degrees import resolve_degrees
 from zoetrope.model.training.config import AutoencoderTrainingConfig, OptimizerConfig, StageConfig
 
 WORKERS = 2
@@ -109,5 +110,9 @@ class TrainStageConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        _require_divisible(self.stage.batch_size, self.workers)
+        mesh = resolve_degrees(self.stage.parallel, self.workers, heads=self.mmdit.num_heads)
+        if self.stage.batch_size % mesh.data:
+            raise ValueError(
+                f"batch_size {self.stage.batch_size} has to be a multiple of the {mesh.data} data-parallel ranks"
+            )
         return self

@@ -46,6 +46,7 @@ class TrainingJob:
         work: scratch folder that all workers share.
         state: folder of resumable states.
         mirror: key of the states in the store; empty where their folder outlives an attempt.
+        device: that each worker computes on; `cuda` where the step holds GPUs.
     """
 
     kind: Literal["autoencoder", "stage"]
@@ -61,6 +62,7 @@ class TrainingJob:
     work: str
     state: str
     mirror: str
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @classmethod
     def of(
@@ -71,8 +73,9 @@ class TrainingJob:
         context: StepContext,
         *,
         pods: bool = False,
+        gpus: int = 0,
     ) -> TrainingJob:
-        """The job of one execution of a step; with `pods` its workers share the store alone."""
+        """The job of one execution of a step; with `pods` its workers share the store alone, `gpus` are the step's."""
         job = cls(
             kind=kind,
             config=dict(config),
@@ -87,6 +90,7 @@ class TrainingJob:
             work="" if pods else str(context.work.absolute()),
             state="" if pods else str((context.resume or context.work / "state").absolute()),
             mirror=f"resume/{context.step}-" if pods else "",
+            device="cuda" if gpus else "cpu",
         )
         # Without the attempt: a launcher that was away finds what its job did meanwhile.
         digest = job.digest[:16]
@@ -97,6 +101,12 @@ class TrainingJob:
     def digest(self) -> str:
         """Of everything that the result depends on: a state of another digest is never resumed."""
         return digest_json({"kind": self.kind, "config": self.config, "inputs": self.inputs, "key": self.key})
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """Settings of the training loop (`LoopConfig`)."""
+        found: dict[str, Any] = self.config["stage" if self.kind == "stage" else "training"]
+        return found
 
     @property
     def failure(self) -> str:

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoetrope.components.train.checkpoint_sync import CheckpointSync
 from zoetrope.components.train.config import AutoencoderStepConfig, TrainStageConfig
 from zoetrope.components.train.job import TrainingJob, local_app, pods_app, require_world
 from zoetrope.components.train.page import render_page
@@ -171,9 +170,11 @@ def _run(
     context: StepContext,
 ) -> dict[str, Any]:
     """Launches the job, waits for it and reads its result."""
-    pods = Settings().cluster
+    run = Settings()
+    pods = run.cluster
+    gpus = context.placement.gpus if context.placement else run.resources.get(context.step, {}).get("gpus", 0)
     context.work.mkdir(parents=True, exist_ok=True)
-    job = TrainingJob.of(kind, settings, inputs, context, pods=pods)
+    job = TrainingJob.of(kind, settings, inputs, context, pods=pods, gpus=int(gpus))
     store, place = context.store, context.store.uri(job.result)
     if pods and store.exists(place):
         context.progress("the job ended while no launcher followed it")
@@ -181,7 +182,8 @@ def _run(
         _launch(job, workers, context)
     result: dict[str, Any] = json.loads(store.read(place))
     if job.mirror:
-        CheckpointSync(store, job.mirror).clear()
+        for uri in list(store.list(f"{job.mirror}/")):
+            store.delete(uri)
     return result
 
 

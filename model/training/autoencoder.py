@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +15,12 @@ from torch import Tensor, nn
 
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
 from zoetrope.model.training.config import AdversarialConfig, AutoencoderTrainingConfig, PerceptualConfig
-from zoetrope.model.training.loop import MetricSink, Resume, TrainingResult, train
+from zoetrope.model.training.guards import replacement
+from zoetrope.model.training.loop import Resume, TrainingResult, train
 from zoetrope.model.training.losses.adversarial import Adversary
 from zoetrope.model.training.losses.perceptual import load_perceptual_distance, video_distance
+from zoetrope.model.training.objective import MetricSink
 from zoetrope.model.training.process_group import ProcessGroup, batch_indices, generator_for
-from zoetrope.model.training.state import Tensors
 
 
 class VideoClips(Protocol):
@@ -42,6 +45,14 @@ def last_weight(model: VideoDCAE) -> Tensor:
     return [module for module in model.decoder.modules() if isinstance(module, nn.Conv3d)][-1].weight
 
 
+@dataclass(frozen=True)
+class _Videos:
+    """What a worker contributes to a step: float32 [B, 3, T, H, W] in [-1, 1], and the positions of the clips."""
+
+    pixels: Tensor
+    names: Sequence[str]
+
+
 class AutoencoderObjective:
     """The loss of one worker in one step, and the discriminator that learns beside the autoencoder.
 
@@ -59,6 +70,7 @@ class AutoencoderObjective:
             ValueError: the weights of LPIPS are not given or do not fit.
         """
         self.clips, self.config, self.workers = clips, config, workers
+        self.precision, self.data_world = config.precision, workers.world
         self.last_weight = last_weight(model)
         self.device = self.last_weight.device
         perceptual, adversarial = config.losses.perceptual, config.losses.adversarial
@@ -71,12 +83,42 @@ class AutoencoderObjective:
         self._terms: dict[str, Tensor] = {}
         self._videos: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, parallel: nn.Module, step: int) -> Tensor:
-        """The loss, float32 scalar."""
-        video = self._video(step).to(self.device)
+    def prepare(self, position: int, avoided: frozenset[str]) -> _Videos:
+        """The clips of a step, or one frame of each."""
+        config, step = self.config, position
+        indices = batch_indices(len(self.clips), config.batch_size, step, config.seed, self.workers)
+        out = {int(name) for name in avoided}
+        indices = [replacement(index, out, range(len(self.clips))) for index in indices]
+        frames = self.clips.batch(indices)
+        # drawn alike on all workers: a step of images is much shorter, and the slowest worker sets the pace
+        alike = generator_for(config.seed, step, 0)
+        if torch.rand((), generator=alike).item() < config.image_probability:
+            chosen = int(torch.randint(frames.shape[1], (), generator=alike))
+            frames = frames[:, chosen : chosen + 1]
+        video = to_pixels(frames)
+        return _Videos(video.pin_memory() if self.device.type == "cuda" else video, [str(index) for index in indices])
+
+    def samples(self, prepared: _Videos) -> tuple[Sequence[str], None]:
+        """Positions of the clips; their losses are not told apart."""
+        return prepared.names, None
+
+    def work(self, prepared: _Videos) -> tuple[int, float]:
+        """Nothing is counted."""
+        return 0, 0.0
+
+    def report(self) -> Mapping[str, float]:
+        """Nothing further."""
+        return {}
+
+    def losses(self, model: nn.Module, prepared: _Videos, step: int) -> list[Callable[[], Tensor]]:
+        """See `loop.Objective`; one pack."""
+        return [partial(self._loss_of, model, prepared.pixels, step)]
+
+    def _loss_of(self, model: nn.Module, video: Tensor, step: int) -> Tensor:
+        video = video.to(self.device, non_blocking=True)
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            reconstruction: Tensor = parallel(video).float()
+            reconstruction: Tensor = model(video).float()
             return self._loss(video, reconstruction, step)
 
     def update(self, step: int) -> None:
@@ -91,24 +133,14 @@ class AutoencoderObjective:
         """The parts of the last step's loss, detached."""
         return self._terms
 
-    def state(self) -> dict[str, Tensors]:
+    def check(self) -> None:
+        """See `Adversary.check`."""
+        if self.adversary is not None:
+            self.adversary.check()
+
+    def state(self) -> Mapping[str, Mapping[str, Tensor]]:
         """The discriminator and its optimizer."""
         return {} if self.adversary is None else self.adversary.state()
-
-    def restore(self, parts: Mapping[str, Tensors]) -> None:
-        """The inverse of `state`."""
-        if self.adversary is not None:
-            self.adversary.restore(parts)
-
-    def _video(self, step: int) -> Tensor:
-        config = self.config
-        frames = self.clips.batch(batch_indices(len(self.clips), config.batch_size, step, config.seed, self.workers))
-        # drawn alike on all workers: a step of images is much shorter, and the slowest worker sets the pace
-        alike = generator_for(config.seed, step, 0)
-        if torch.rand((), generator=alike).item() < config.image_probability:
-            chosen = int(torch.randint(frames.shape[1], (), generator=alike))
-            frames = frames[:, chosen : chosen + 1]
-        return to_pixels(frames)
 
     def _loss(self, video: Tensor, reconstruction: Tensor, step: int) -> Tensor:
         scale = self.config.losses.scale(*video.shape[3:])
@@ -166,11 +198,11 @@ def latent_statistics(model: VideoDCAE, clips: VideoClips, count: int = 256) -> 
     Returns:
         (means [C], standard deviations [C]), summed in float64 in the order of the clips.
     """
-    latents = []
+    latents, device = [], last_weight(model).device
     with torch.inference_mode():
         for start in range(0, min(count, len(clips)), 8):
             rows = range(start, min(start + 8, count, len(clips)))
-            latents.append(model.encode(to_pixels(clips.batch(rows))).double())
+            latents.append(model.encode(to_pixels(clips.batch(rows)).to(device)).double().cpu())
     stacked = torch.cat(latents)
     std, mean = torch.std_mean(stacked, dim=(0, 2, 3, 4), correction=0)
     return mean.tolist(), std.clamp_min(1e-6).tolist()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from zoetrope.model.conditions import TEXT_TO_VIDEO, check_weights
+from zoetrope.model.parallel.config import ParallelConfig
+from zoetrope.model.training.retention import Retention
 
 SQRT_TENTH = 0.31622776601683794  # each text embedding dropped with p = sqrt(0.1): both with p = 0.1
 
@@ -49,6 +51,39 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class GuardConfig:
+    """When a step, a clip and a stretch of training count as broken.
+
+    Attributes:
+        spike: a step is skipped where its gradient norm is above so many times the median of the last ones; 0 skips
+            only what is not finite.
+        history: norms of which the median is taken.
+        warm: norms that have to be known before one counts as a spike; the first steps differ by much.
+        repeats: skipped steps after which a clip that was in all of them is replaced by its neighbour.
+        skips: skipped steps among the last `window` after which training goes back.
+        window: in steps.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    spike: float = 10.0
+    history: int = 64
+    warm: int = 16
+    repeats: int = 2
+    skips: int = 5
+    window: int = 50
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for values outside their range."""
+        if self.spike and self.spike <= 1:
+            raise ValueError(f"spike has to be above 1, or 0 for no limit, not {self.spike}")
+        if not 1 <= self.warm <= self.history:
+            raise ValueError(f"warm has to be from 1 to history ({self.history}), not {self.warm}")
+        if self.repeats < 1 or not 1 <= self.skips <= self.window:
+            raise ValueError("repeats has to be at least 1, skips from 1 to window")
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """How long a loop runs and how often it looks up.
 
@@ -58,6 +93,11 @@ class LoopConfig:
         seed: of the sample order and of all noise.
         save_every: steps between resumable states; 0 saves none.
         log_every: steps between metrics.
+        deterministic: only kernels that give the same bits each time, so that equal runs give equal weights; costs
+            speed on GPUs.
+        prefetch: steps whose samples are read and drawn ahead.
+        retention: which checkpoints stay.
+        guards: when a step is skipped, a sample left out, and training goes back.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -67,11 +107,15 @@ class LoopConfig:
     seed: int = 42
     save_every: int = 0
     log_every: int = 10
+    deterministic: bool = True
+    prefetch: int = 2
+    retention: Retention = field(default_factory=Retention)
+    guards: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range."""
-        if self.steps < 1 or self.batch_size < 1 or self.log_every < 1 or self.save_every < 0:
-            raise ValueError("steps, batch_size and log_every have to be at least 1, save_every at least 0")
+        if min(self.steps, self.batch_size, self.log_every, self.prefetch) < 1 or self.save_every < 0:
+            raise ValueError("steps, batch_size, log_every and prefetch have to be at least 1, save_every at least 0")
 
 
 @dataclass(frozen=True)
@@ -206,6 +250,7 @@ class StageConfig(LoopConfig):
             left weigh more.
         precision: what the model computes in; weights and loss stay in float32.
         attention: kernel of `attention.choice.BACKENDS`, or `auto`; what served is recorded with the checkpoint.
+        parallel: how the stage is spread over its processes. By default each has all weights and its own samples.
     """
 
     bucket: str = "64px_16f"
@@ -215,6 +260,7 @@ class StageConfig(LoopConfig):
     exclude_given_frames: Literal[False, "samples", "elements"] = False
     precision: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "flash_3", "flash_4", "flash_2", "sdpa"] = "auto"
+    parallel: ParallelConfig = field(default_factory=lambda: ParallelConfig(shard=1))
 
     def __post_init__(self) -> None:
         """Raises ValueError for values outside their range."""

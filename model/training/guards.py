@@ -10,46 +10,15 @@ import bisect
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoetrope.model.training.config import GuardConfig
+
 SampleLosses = list[tuple[str, float]]
 """(sample, loss): what one rank, or all of them, saw in one step."""
-
-
-@dataclass(frozen=True)
-class GuardConfig:
-    """When a step, a clip and a stretch of training count as broken.
-
-    Attributes:
-        spike: a step is skipped where its gradient norm is above so many times the median of the last ones; 0 skips
-            only what is not finite.
-        history: norms of which the median is taken.
-        warm: norms that have to be known before one counts as a spike; the first steps differ by much.
-        repeats: skipped steps after which a clip that was in all of them is replaced by its neighbour.
-        skips: skipped steps among the last `window` after which training goes back.
-        window: in steps.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    spike: float = 10.0
-    history: int = 64
-    warm: int = 16
-    repeats: int = 2
-    skips: int = 5
-    window: int = 50
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for values outside their range."""
-        if self.spike and self.spike <= 1:
-            raise ValueError(f"spike has to be above 1, or 0 for no limit, not {self.spike}")
-        if not 1 <= self.warm <= self.history:
-            raise ValueError(f"warm has to be from 1 to history ({self.history}), not {self.warm}")
-        if self.repeats < 1 or not 1 <= self.skips <= self.window:
-            raise ValueError("repeats has to be at least 1, skips from 1 to window")
 
 
 class DivergedError(ValueError):
@@ -252,6 +221,11 @@ class StepGuard:
                 f"{at + shift} to step {at}. Lower the learning rate or lengthen the warm-up"
             )
         return Findings(tuple(skipped), quarantined, GoBack(self._recent[0], last + 1))
+
+    @property
+    def pending(self) -> bool:
+        """Whether steps were checked that nobody has looked at."""
+        return bool(self._pending)
 
     def went_back(self, signal: GoBack, to: int, saved: Mapping[str, Any] | None = None) -> None:
         """Training has loaded the state after `to` finished steps: its samples go on behind those seen so far.

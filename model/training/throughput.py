@@ -44,7 +44,7 @@ class _Interval:
     started: float
     steps: int = 0
     samples: int = 0
-    tokens: int = 0
+    tokens: float = 0.0
     flops: float = 0.0
     waits: dict[str, float] = field(default_factory=dict)
 
@@ -90,19 +90,24 @@ class Throughput:
             waits = self._interval.waits
             waits[what] = waits.get(what, 0.0) + self.clock() - begun
 
-    def step(self, samples: int, tokens: int = 0, flops: float = 0.0) -> None:
+    def step(self, samples: int) -> None:
         """A step has ended.
 
         Args:
             samples: of the step, over all ranks.
+        """
+        self._interval.steps += 1
+        self._interval.samples += samples
+
+    def work(self, tokens: float, flops: float) -> None:
+        """What the steps since the last report did, over all ranks.
+
+        Args:
             tokens: useful ones, without padding.
             flops: of the model for them: what is recomputed or padded does not count (`model.flops`).
         """
-        interval = self._interval
-        interval.steps += 1
-        interval.samples += samples
-        interval.tokens += tokens
-        interval.flops += flops
+        self._interval.tokens += tokens
+        self._interval.flops += flops
 
     def report(self, finished: int) -> dict[str, float]:
         """The metrics since the last report, which then begin anew.

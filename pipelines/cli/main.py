@@ -8,7 +8,7 @@ import sys
 import typer
 
 from zoetrope.infra.errors import EXIT_RETRYABLE, ZoetropeError
-from zoetrope.pipelines.cli import cost, data, doctor, generate, models, reap, run, runs, step, store, submit
+from zoetrope.pipelines.cli import cost, data, doctor, generate, models, reap, run, runs, step, store, submit, train
 from zoetrope.pipelines.cli.common import errors
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("run")(run.run)
 app.command("submit")(submit.submit)
 app.command("compile")(run.compile_pipelines)
 app.command("generate")(generate.generate)
+app.command("train")(train.train)
 app.add_typer(run.config_app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

@@ -132,6 +132,7 @@ def _stage(name: str) -> StepRow:
         kind="launches",
         image=TRAIN,
         libraries=_TRAINING,
+        uses_gpus=True,
     )
 
 
@@ -174,6 +175,7 @@ _ROWS = (
         kind="launches",
         image=TRAIN,
         libraries=_TRAINING,
+        uses_gpus=True,
     ),
     _row(
         "encode",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tests.golden.files import Numbers, libraries
@@ -23,7 +24,7 @@ from zoetrope.infra.references import digest_json
 from zoetrope.infra.steps import StepContext
 from zoetrope.infra.store import get_json, get_table, open_store
 from zoetrope.model.autoencoders.dc_ae import VideoDCAE
-from zoetrope.model.data.loader import LatentBatch
+from zoetrope.model.data import LatentSample, collate
 from zoetrope.model.flops import mmdit_parameters
 from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit import MMDiTConfig
@@ -70,12 +71,19 @@ class Noise:
     def __len__(self) -> int:
         return 8
 
-    def batch(self, indices: Sequence[int]) -> LatentBatch:
-        rows = [self._sample(index) for index in indices]
-        latent = torch.stack([row[0] for row in rows])
-        ends = {"head": latent[:, :, :1], "tail": latent[:, :, -1:]}
-        t5, clip = torch.stack([row[1] for row in rows]), torch.stack([row[2] for row in rows])
-        return LatentBatch(latent, ends, t5, torch.full((len(rows),), 5), clip, (), ())
+    def rows(self, bucket: str) -> npt.NDArray[np.int32]:
+        return np.arange(len(self), dtype=np.int32)
+
+    def clip_id(self, row: int) -> str:
+        return str(row)
+
+    def fetch(self, samples: Sequence[tuple[int, str]]) -> list[LatentSample]:
+        return [self._clip(row, bucket) for row, bucket in samples]
+
+    def _clip(self, row: int, bucket: str) -> LatentSample:
+        latent, t5, clip = self._sample(row)
+        ends = {"head": latent[:, :1], "tail": latent[:, -1:]}
+        return LatentSample(row, bucket, str(row), "", latent, ends, t5, clip)
 
     def _sample(self, index: int) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(index)
@@ -170,7 +178,7 @@ def _sample(folder: Path) -> Numbers:
     model, generator = MMDiT(MMDiTConfig.nano()).initialise(0).eval(), torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
-    batch = _noise().batch([0])
+    batch = collate(_noise().fetch([(0, "noise")]))
     text = TextCondition([batch.t5[0]], batch.clip, [Noise.null_t5], Noise.null_clip[None])
     latent = sample_latents(model, SamplerConfig(steps=2), FlowConfig(), text, tuple(batch.latent.shape[1:]), [3])
     return {"latent": of_tensors({"": latent}), "mean": latent.mean().item()}

@@ -3,7 +3,6 @@
 from zoetrope.model.training.checkpoints.checkpoints import Checkpoints
 from zoetrope.model.training.checkpoints.identity import Identity
 from zoetrope.model.training.checkpoints.listing import remove_all
-from zoetrope.model.training.checkpoints.retention import Retention
 from zoetrope.model.training.checkpoints.state import TrainingState, UnfitCheckpointError
 from zoetrope.model.training.checkpoints.store import (
     CheckpointStore,
@@ -11,6 +10,7 @@ from zoetrope.model.training.checkpoints.store import (
     StoreError,
     UnreadableError,
 )
+from zoetrope.model.training.retention import Retention
 
 __all__ = [
     "CheckpointStore",

@@ -25,10 +25,10 @@ from zoetrope.model.training.checkpoints.format import DamagedCheckpointError, P
 from zoetrope.model.training.checkpoints.identity import Identity
 from zoetrope.model.training.checkpoints.listing import Listing
 from zoetrope.model.training.checkpoints.reader import StoreReader
-from zoetrope.model.training.checkpoints.retention import Retention
 from zoetrope.model.training.checkpoints.state import TrainingState
 from zoetrope.model.training.checkpoints.store import CheckpointStore, StoreError
 from zoetrope.model.training.checkpoints.writer import StoreWriter
+from zoetrope.model.training.retention import Retention
 
 Result = TypeVar("Result")
 warn_in_log: Callable[[str], None] = logging.getLogger(__name__).warning

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from zoetrope.model.training.config import AdversarialConfig
+from zoetrope.model.training.engine import Engine
 from zoetrope.model.training.losses.discriminator import PatchDiscriminator
-from zoetrope.model.training.optimizer import adamw, learning_rate, optimizer_step
+from zoetrope.model.training.optimizer import learning_rate
 from zoetrope.model.training.process_group import ProcessGroup, generator_for
-from zoetrope.model.training.state import Tensors, fill_optimizer, optimizer_tensors
 
 NORM_FLOOR = 1e-4  # added to the norm of the generator's gradient (VQGAN, arXiv 2012.09841, and released code)
 LARGEST_RATIO = 1e4  # released code
@@ -53,17 +52,6 @@ def adaptive_ratio(reconstruction: Tensor, generator: Tensor, last_weight: Tenso
     return ratio.clamp(max=LARGEST_RATIO)
 
 
-class _DiscriminatorLoss(nn.Module):
-    """Both judgements in one call: data-parallel wrappers take one forward for each backward."""
-
-    def __init__(self, discriminator: PatchDiscriminator) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
-    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
-        return hinge_loss(self.discriminator(real).float(), self.discriminator(fake).float())
-
-
 class Adversary:
     """The discriminator with its optimizer.
 
@@ -86,10 +74,9 @@ class Adversary:
         self.config, self.steps, self.seed, self.workers, self.device = config, steps, seed, workers, device
         discriminator = PatchDiscriminator(config.channels, config.layers, config.dropout).initialise(seed)
         self.discriminator = discriminator.to(device)
-        self.optimizer = adamw(self.discriminator.parameters(), config.optimizer)
-        self.loss: nn.Module = _DiscriminatorLoss(self.discriminator)
-        if workers.world > 1:
-            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True)
+        self.engine = Engine(self.discriminator, config.optimizer, workers)
+        self.engine.begin()
+        self._skips: list[Tensor] = []
 
     def is_active(self, step: int) -> bool:
         """Whether the game is on in `step` (from 0)."""
@@ -118,29 +105,40 @@ class Adversary:
             step: from 0.
 
         Returns:
-            Its loss before the step, detached scalar.
+            Its loss before the step, detached scalar. A step whose gradient is not finite is not taken (see `check`).
+        """
+        rate = learning_rate(self.config.optimizer, step, self.steps)
+        with self._dropout(step, 2):
+            loss = self.engine.backward([lambda: self._loss(real, fake)])
+        skip = (~self.engine.clip().isfinite()).float()
+        self.engine.update(rate, skip)
+        self._skips.append(skip)
+        return loss
+
+    def check(self) -> None:
+        """Looks at the steps since the last time.
 
         Raises:
-            ValueError: its gradient is not finite.
+            ValueError: none of them was taken.
         """
-        with self._dropout(step, 2):
-            loss: Tensor = self.loss(real, fake)
-        config = self.config.optimizer
-        rate = learning_rate(config, step, self.steps)
-        optimizer_step(self.optimizer, loss, config, step, rate, "training of the discriminator")
-        return loss.detach()
+        skips, self._skips = self._skips, []
+        if skips and bool(torch.stack(skips).all()):
+            raise ValueError(
+                f"training of the discriminator: the gradient was not finite in {len(skips)} steps in a row; lower "
+                "its learning rate"
+            )
 
-    def state(self) -> dict[str, Tensors]:
-        """Weights and optimizer."""
-        return {
-            "discriminator": dict(self.discriminator.state_dict()),
-            "discriminator_optimizer": optimizer_tensors(self.optimizer),
+    def _loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return hinge_loss(self.discriminator(real).float(), self.discriminator(fake).float())
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Live tensors: weights and optimizer."""
+        optimizer = {
+            f"{name}.{kind}": tensor
+            for name, parameter in self.discriminator.named_parameters()
+            for kind, tensor in self.engine.optimizer.state[parameter].items()
         }
-
-    def restore(self, parts: Mapping[str, Tensors]) -> None:
-        """The inverse of `state`."""
-        self.discriminator.load_state_dict(parts["discriminator"])
-        fill_optimizer(self.optimizer, parts["discriminator_optimizer"])
+        return {"discriminator": dict(self.discriminator.state_dict()), "discriminator_optimizer": optimizer}
 
     @contextmanager
     def _dropout(self, step: int, use: int) -> Iterator[None]:

@@ -17,10 +17,11 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from tests.components.train.test_train_steps import STAGE, dataset_and_parent, stage_config
 from zoetrope.components.train import torchrun
+from zoetrope.components.train.explained import explained
 from zoetrope.components.train.failures import Failure, first_cause, leave_note, oom_kills, read_notes
 from zoetrope.components.train.job import WORKER, TrainingJob
 from zoetrope.components.train.step import train_stage
-from zoetrope.components.train.worker import explained, train
+from zoetrope.components.train.worker import train
 from zoetrope.infra.context import StepContext
 from zoetrope.infra.errors import ZoetropeError
 from zoetrope.infra.references import canonical_json
@@ -89,7 +90,7 @@ class CheckpointError(Exception):
 )
 def test_a_full_disk_never_reads_as_lost_peers(error: Exception, tmp_path: Path) -> None:
     assert no_space_left(error) and not no_space_left(RuntimeError("gloo: timed out"))
-    failure = explained(error, job(tmp_path), 1, 5.0)
+    failure = explained(error, "stage_1", tmp_path, 1, 5.0)
     assert failure.headline.startswith("stage_1: disk full: ") and failure.own and failure.retryable
 
 
@@ -105,7 +106,7 @@ def test_a_full_disk_never_reads_as_lost_peers(error: Exception, tmp_path: Path)
     ],
 )
 def test_what_errors_mean(error: Exception, wanted: tuple[str, int, bool], tmp_path: Path) -> None:
-    failure = explained(error, job(tmp_path), 0, 0.0)
+    failure = explained(error, "stage_1", tmp_path, 0, 0.0)
     assert failure.headline.startswith(wanted[0])
     assert (failure.exit_code, failure.own) == wanted[1:]
 
@@ -133,10 +134,10 @@ def test_sigterm_saves_without_a_mirror_and_the_next_attempt_goes_on(
     asked = TrainingJob.of("stage", config, {"dataset": dataset, "parent": ""}, context)
     run_step = loop._Loop.run_step
 
-    def disturbed(self: Any, loss: Any) -> None:
+    def disturbed(self: Any) -> None:
         if self.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        run_step(self, loss)
+        run_step(self)
 
     former = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as once:

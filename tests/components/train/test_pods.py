@@ -55,11 +55,12 @@ if os.environ.get("RANK") == "{rank}" and os.environ.get("JOB_COMPLETION_INDEX")
 
     run_step = loop._Loop.run_step
 
-    def at(self, loss):
+    def at(self):
         if self.step == {step} and self.resumed_at == 0:
+            self.checkpoints.finish()
             os.kill(os.getpid(), signal.{signal})
             self.resume.stop is None or self.resume.stop()
-        run_step(self, loss)
+        run_step(self)
 
     loop._Loop.run_step = at
 """

@@ -134,7 +134,8 @@ def test_autoencoder_job(world):
     model = load_autoencoder(product["kind"], product["config"], weights)
     assert model.encode(torch.zeros(1, 3, 4, 16, 16)).shape == (1, 4, 2, 4, 4)
     assert [(line["index"], sorted(line["values"])) for line in outbox(world.context)] == [
-        (step, ["gradient_norm", "learning_rate", "loss", "samples_per_second"]) for step in (2, 4)
+        (step, ["goodput", "gradient_norm", "learning_rate", "loss", "samples_per_second", "seconds_left", "wait/data"])
+        for step in (2, 4)
     ]
     events = (world.context.run_directory / "events.jsonl").read_text()
     assert "decoding 3 clips" in events
@@ -330,7 +331,7 @@ def test_nothing_to_train_on_is_named(world):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stage": {**load_stage("nano_stage_1"), "batch_size": 3}}, "multiple of the 2 workers"),
+        ({"stage": {**load_stage("nano_stage_1"), "batch_size": 3}}, "multiple of the 2 data-parallel ranks"),
         ({"stage": {**load_stage("nano_stage_1"), "stepz": 3}}, "stage.stepz"),
         ({"stage": load_stage("nano_stage_1"), "mmdit": {"num_head": 2}}, "mmdit.num_head"),
     ],

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoetrope.model.training.checkpoints import Identity, LocalCheckpointStore
 from zoetrope.model.training.config import LoopConfig, OptimizerConfig
 from zoetrope.model.training.loop import Resume, StoppedError, TrainingResult, train
 from zoetrope.model.training.process_group import ProcessGroup
@@ -28,14 +29,28 @@ def run(decay=DECAY, resume=None) -> tuple[TrainingResult, list[torch.Tensor]]:
     """The result, and the weights after each step (before the first one as well)."""
     model, seen = model_of_three_weights(), []
 
-    def loss(of, step):
-        seen.append(of.weight.detach().clone())
-        inputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-        return (of(inputs) - 1).square().mean()
+    class Distance:
+        precision, data_world = "float32", 1
+
+        def prepare(self, position, avoided):
+            return torch.randn(8, 3, generator=torch.Generator().manual_seed(position))
+
+        def samples(self, inputs):
+            return (), None
+
+        def work(self, inputs):
+            return 0, 0.0
+
+        def report(self):
+            return {}
+
+        def losses(self, of, inputs, step):
+            seen.append(of.weight.detach().clone())
+            return [lambda: (of(inputs) - 1).square().mean()]
 
     optimizer = OptimizerConfig(learning_rate=0.1, ema_decay=decay)
     config = LoopConfig(steps=STEPS, batch_size=8, log_every=1, save_every=0)
-    result = train(model, loss, config, optimizer, ProcessGroup(), Silent(), resume)
+    result = train(model, Distance(), config, optimizer, ProcessGroup(), Silent(), resume)
     return result, [*seen, model.weight.detach().clone()]
 
 
@@ -58,7 +73,7 @@ def test_without_a_decay_the_last_weights_are_handed_on():
 def test_an_interrupted_average_goes_on_bit_for_bit(tmp_path, done):
     asked = iter([False] * done + [True])
     with pytest.raises(StoppedError):
-        run(resume=Resume(tmp_path, "digest", stop=lambda: next(asked)))
-    resumed, _ = run(resume=Resume(tmp_path, "digest"))
+        run(resume=Resume(LocalCheckpointStore(tmp_path), Identity({}), stop=lambda: next(asked)))
+    resumed, _ = run(resume=Resume(LocalCheckpointStore(tmp_path), Identity({})))
     assert resumed.resumed_at == done
     assert torch.equal(resumed.weights["weight"], run()[0].weights["weight"])

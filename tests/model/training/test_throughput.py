@@ -29,7 +29,8 @@ def test_rates_shares_and_time_left() -> None:
         with speed.waiting("data"):
             clock.now += 0.5
         clock.now += 1.5
-        speed.step(samples=8, tokens=100, flops=4e3)
+        speed.step(samples=8)
+        speed.work(tokens=100, flops=4e3)
     with speed.waiting("checkpoint"):
         clock.now += 5
     assert speed.report(10) == pytest.approx(

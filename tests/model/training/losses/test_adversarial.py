@@ -128,8 +128,15 @@ def test_the_discriminator_learns_to_tell_two_kinds_apart():
 
 def test_a_gradient_without_end_is_named():
     adversary = Adversary(SMALL, 10, 0, ALONE, CPU)
-    with pytest.raises(ValueError, match=r"training of the discriminator: the gradient is not finite in step 4"):
-        adversary.train_step(videos(0) * float("inf"), videos(1), 3)
+    before = {name: tensor.clone() for name, tensor in adversary.discriminator.state_dict().items()}
+    for step in (3, 4):
+        adversary.train_step(videos(0) * float("inf"), videos(1), step)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adversary.discriminator.state_dict().items())
+    with pytest.raises(ValueError, match=r"training of the discriminator: the gradient was not finite in 2 steps"):
+        adversary.check()
+    adversary.train_step(videos(0) * float("inf"), videos(1), 5)
+    adversary.train_step(videos(0), videos(1), 6)
+    adversary.check()
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from zoetrope.model.training.checkpoints.format import Place
+if TYPE_CHECKING:
+    from zoetrope.model.training.checkpoints.format import Place
 
 
 @dataclass(frozen=True)
