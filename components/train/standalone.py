@@ -91,7 +91,7 @@ class Lines:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    print(message, flush=True)  # noqa: T201
 
 
 def train(job: StandaloneJob) -> None:

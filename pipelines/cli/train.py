@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from zoetrope.infra.errors import EXIT_RETRYABLE, EXIT_USER_ERROR, ZoetropeError
+from zoetrope.infra.errors import EXIT_USER_ERROR, ZoetropeError
+from zoetrope.infra.signals import EXIT_TERMINATED
 from zoetrope.pipelines.cli.common import DEFAULT_STORE, SetOption, StoreOption, output, state_store
 
 if TYPE_CHECKING:
     from zoetrope.components.train.config import TrainStageConfig
     from zoetrope.infra.store import Store
 
-JOB = "job.json"
+JOB, LOG = "job.json", "log.txt"
 
 
 def train(
@@ -66,9 +68,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     path = out / JOB
     path.write_text(json.dumps(job, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    code = _launch(path, config.workers)
-    if code:
-        raise typer.Exit(code if code in (EXIT_USER_ERROR, EXIT_RETRYABLE) else 1)
+    _launch(path, config.workers, out / LOG)
     output.print(str(out / "weights.safetensors"), highlight=False, soft_wrap=True)
 
 
@@ -114,8 +114,32 @@ def _here(job: Mapping[str, Any]) -> int:
     return run(StandaloneJob(**job))
 
 
-def _launch(job: Path, processes: int) -> int:
+def _launch(job: Path, processes: int, log: Path) -> None:
+    """Runs the processes; what they and torchrun complain of goes into the log, why they failed is said in one line."""
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = ["-m", "zoetrope.components.train.torchrun", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "zoetrope.components.train.standalone", str(job)]
-    return subprocess.run([sys.executable, *command], env={**os.environ, **threads}, check=False).returncode
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen([sys.executable, *command], env={**os.environ, **threads}, stderr=stream)
+        former = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+        try:
+            status = process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, former)
+    if status == 0:
+        return
+    said = [
+        line.removeprefix("zoetrope: ") for line in log.read_text(encoding="utf-8").splitlines() if _is_reason(line)
+    ]
+    reason = said[-1] if said else f"train: the processes ended with exit status {status}"
+    if status == EXIT_TERMINATED:
+        reason = "train: stopped; its state is saved"
+    raise ZoetropeError(
+        reason,
+        f"the same command goes on from its newest checkpoint; all that was said: {log}",
+        retryable=status != EXIT_USER_ERROR,
+    )
+
+
+def _is_reason(line: str) -> bool:
+    return line.startswith("zoetrope: ") and not line.startswith("zoetrope: workers ended")
