@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,7 +108,9 @@ def test_a_stopped_rank_is_named_whatever_the_others_do(supervised: Callable[...
     job.supervisor.start()
     headline = job.verdict()
     assert headline.startswith("a rank has been stopped for 1 s: rank 5 (pid ")
-    assert "after step 5) is stopped (SIGSTOP, or a debugger) in <module>" in headline and "rank 4" not in headline
+    # the signal may arrive before or after the rank has called the function that it hangs in
+    assert re.search(r"after step 5\) is stopped \(SIGSTOP, or a debugger\) in (<module>|read_sample)", headline)
+    assert "rank 4" not in headline
 
 
 def test_who_is_steps_behind_is_to_blame_even_in_a_barrier(supervised: Callable[..., Supervised]) -> None:
