@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,10 +18,20 @@ class PackedLengths:
         cumulative: int32 [n + 1], from 0 to the number of tokens, on the device of the tokens (what the
             variable-length kernels take).
         each: the n lengths as Python integers, so that no kernel has to wait for the device.
+        total: tokens of all samples.
+        longest: tokens of the longest sample. Fields, not properties: a compiled block takes them as numbers that
+            may change, and would be compiled anew for each number of samples if it read `each`.
     """
 
     cumulative: Tensor
     each: tuple[int, ...]
+    total: int = field(init=False)
+    longest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sums up."""
+        object.__setattr__(self, "total", sum(self.each))
+        object.__setattr__(self, "longest", max(self.each))
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> PackedLengths:
@@ -55,15 +65,13 @@ class PackedLengths:
             raise ValueError(f"cumulative lengths have to grow, got {values}")
         return cls(cumulative.to(torch.int32), each)
 
-    @property
-    def total(self) -> int:
-        """Tokens of all samples."""
-        return sum(self.each)
+    def to(self, device: torch.device) -> PackedLengths:
+        """The same with `cumulative` on a device; from pinned memory nothing waits for the copy."""
+        return replace(self, cumulative=self.cumulative.to(device, non_blocking=True))
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sample."""
-        return max(self.each)
+    def pin_memory(self) -> PackedLengths:
+        """The same with `cumulative` in pinned memory of the host."""
+        return replace(self, cumulative=self.cumulative.pin_memory())
 
     def samples(self) -> Tensor:
         """Index of the sample that each token belongs to: int64 [total], on the device of `cumulative`."""

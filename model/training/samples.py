@@ -205,17 +205,19 @@ class Pack:
         """The pack on a device; from pinned memory the copy runs beside what the device computes."""
         if device.type == "cpu":
             return self
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._each(
+            lambda each: each.to(device) if isinstance(each, PackedLengths) else each.to(device, non_blocking=True)
+        )
 
     def pinned(self) -> Pack:
         """The pack in pinned memory of the host."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        return self._each(lambda each: each.pin_memory())
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Pack:
+    def _each(self, change: Callable[[Any], Any]) -> Pack:
         changed: dict[str, Any] = {
             field.name: change(value)
             for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
+            if isinstance(value := getattr(self, field.name), Tensor | PackedLengths)
         }
         return replace(self, **changed)
 
