@@ -1,6 +1,6 @@
 """Training steps of the MMDiT on one GPU: the trainer's own objective, engine and guards on synthetic latents.
 
-    python bench/train_gpu.py --out DIR [--small] [--device cpu] [--limit SECONDS]
+    python bench/train_gpu.py --out DIR [--small] [--device cpu] [--limit SECONDS] [--only M1 M5]
 
 At full width and few blocks (5 double, 10 single: 3.2 billion weights in float32 with AdamW), bfloat16, each block
 compiled, selective checkpointing unless said otherwise. A step is everything between two steps of the loop but the
@@ -28,12 +28,14 @@ from torch import Tensor
 
 from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit.config import MMDiTConfig
+from zoetrope.model.mmdit.model import MMDiT
+from zoetrope.model.parallel.checkpointing import checkpoint_blocks
 from zoetrope.model.parallel.config import ParallelConfig
+from zoetrope.model.parallel.start import on_meta
 from zoetrope.model.training.config import OptimizerConfig, StageConfig
 from zoetrope.model.training.diffusion import FlowObjective
 from zoetrope.model.training.engine import Engine
 from zoetrope.model.training.process_group import ProcessGroup, join_process_group
-from zoetrope.model.training.start import start_model
 
 PEAK = 989e12
 """Dense bfloat16 of H100 and H200 (NVIDIA's data sheets)."""
@@ -142,6 +144,20 @@ def stage_of(case: Case) -> StageConfig:
     )
 
 
+def random_model(config: MMDiTConfig, stage: StageConfig, device: torch.device, dtype: torch.dtype) -> MMDiT:
+    """As `start.start_model` on one process, with weights drawn on the device: on the host that took 50 s a case."""
+    model = on_meta(config).to(dtype).to_empty(device=device)
+    draw = torch.Generator(device).manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.02, generator=draw)
+    model.choose_attention(stage.attention, torch.bfloat16)
+    checkpoint_blocks(model, stage.parallel)
+    for block in [*model.double_blocks, *model.single_blocks]:
+        block.compile()
+    return model
+
+
 def measure(case: Case, config: MMDiTConfig, workers: ProcessGroup, steps: int, *, deep: bool) -> dict[str, Any]:
     """Step times of a case; `deep`: weights and gradients in bfloat16, no optimizer."""
     device = workers.device
@@ -150,15 +166,7 @@ def measure(case: Case, config: MMDiTConfig, workers: ProcessGroup, steps: int, 
     stage = stage_of(case)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    if deep:
-        with device:
-            default = torch.get_default_dtype()
-            torch.set_default_dtype(torch.bfloat16)
-            started = start_model(shape, stage, workers)
-            torch.set_default_dtype(default)
-        model = started.model.to(torch.bfloat16)
-    else:
-        model = start_model(shape, stage, workers).model
+    model = random_model(shape, stage, device, torch.bfloat16 if deep else torch.float32)
     data = Synthetic(case, shape)
     objective = FlowObjective(shape, data, stage, FlowConfig(), workers)
     began = time.perf_counter()
@@ -221,6 +229,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--limit", type=float, default=480.0, help="seconds after which no case is begun")
+    parser.add_argument("--only", nargs="*", default=[], help="first words of the cases to run, e.g. M4 M5")
     arguments = parser.parse_args()
     began = time.perf_counter()
     few = MMDiTConfig(depth=5, depth_single_blocks=10)
@@ -230,13 +239,14 @@ def main() -> None:
     base, cases = (tiny, SMALL) if arguments.small else (few, CASES)
     whole = replace(base, depth=2, depth_single_blocks=2) if arguments.small else MMDiTConfig()
     work = [(case, base, False) for case in cases] + [(replace(cases[0], name=f"M5 {cases[0].name}"), whole, True)]
+    chosen = [each for each in work if not arguments.only or each[0].name.split()[0] in arguments.only]
     rows: list[dict[str, Any]] = []
     with join_process_group(4, deterministic=False, device=arguments.device) as workers:
         cuda = workers.device.type == "cuda"
         named = torch.cuda.get_device_name() if cuda else platform.processor()
         rate = product_rate(workers.device, 8192 if cuda else 256)
         print(f"{named}, torch {torch.__version__}; product {rate / 1e12:.1f} TFLOP/s", flush=True)
-        for case, config, deep in work:
+        for case, config, deep in chosen:
             if time.perf_counter() - began > arguments.limit:
                 print(f"{case.name}: not begun, the limit has passed", flush=True)
                 continue
