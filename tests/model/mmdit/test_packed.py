@@ -1,8 +1,12 @@
 """The packed call against the padded call with lengths, and what lengths mean."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from zoetrope.model.attention import PackedLengths, choose_attention
 from zoetrope.model.mmdit.model import MMDiT
 from zoetrope.model.packing import image_ids, text_ids
 
@@ -105,3 +109,20 @@ def test_cumulative_lengths_that_do_not_fit_are_refused(small, cumulative, messa
             **tokens, timesteps=torch.rand(len(cumulative) - 1), y_vec=torch.randn(len(cumulative) - 1, 12),
             img_cumulative=torch.tensor(cumulative), txt_cumulative=torch.tensor([0, 2, 6]),
         )  # fmt: skip
+
+
+def test_blocks_are_compiled_once_for_packs_of_all_sizes(small):
+    def attend(query, key, value, lengths: PackedLengths):  # reads what the variable-length kernels read
+        return query + key + value * lengths.longest + lengths.cumulative[-1]
+
+    model, chosen = small.randomise(MMDiT(small.config)), choose_attention("sdpa")
+    model._attention = replace(chosen, backend=replace(chosen.backend, attend_packed=attend))
+    torch.compiler.reset()
+    graphs = CompileCounter()
+    for block in [*model.double_blocks, *model.single_blocks]:
+        block.compile(backend=graphs)
+    compiled = []
+    for number, mix in enumerate([MIXES[0], MIXES[2], MIXES[0] + MIXES[2], MIXES[1] + MIXES[2], MIXES[2] + MIXES[2]]):
+        packed(model, *samples(small.config, mix, number))
+        compiled.append(graphs.frame_count)
+    assert compiled[2:] == compiled[1:2] * 3, compiled
