@@ -1,4 +1,4 @@
-"""Training steps of the MMDiT on one GPU: the trainer's own objective, engine and guards on synthetic latents.
+"""Training steps of the MMDiT on one GPU: the trainer's own objective and engine on synthetic latents.
 
     python bench/train_gpu.py --out DIR [--small] [--device cpu] [--limit SECONDS] [--only M1 M5]
 
@@ -18,7 +18,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoetrope.model.data import LatentSample
 from zoetrope.model.flow import FlowConfig
 from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
-from zoetrope.model.parallel.checkpointing import checkpoint_blocks
+from zoetrope.model.parallel.apply import prepare_blocks
 from zoetrope.model.parallel.config import ParallelConfig
 from zoetrope.model.parallel.start import on_meta
+from zoetrope.model.parallel.step import accumulate
 from zoetrope.model.training.config import OptimizerConfig, StageConfig
 from zoetrope.model.training.diffusion import FlowObjective
 from zoetrope.model.training.engine import Engine
 from zoetrope.model.training.process_group import ProcessGroup, join_process_group
-
-PEAK = 989e12
-"""Dense bfloat16 of H100 and H200 (NVIDIA's data sheets)."""
+from zoetrope.model.training.throughput import peak_flops
 
 
 @dataclass(frozen=True)
@@ -63,30 +63,22 @@ CASES = [
 SMALL = [Case("small", 2, (16, 2, 4, 4), text=7), Case("small 2", 3, (16, 3, 4, 4), text=5)]
 
 
-@dataclass
-class Sample:
-    """One clip, see `samples.LatentSample`."""
-
-    clip_id: str
-    latent: Tensor
-    t5: Tensor
-    clip: Tensor
-    references: dict[str, Tensor] = field(default_factory=dict)
-
-
 class Synthetic:
     """Random latents in the form of a dataset."""
 
     def __init__(self, case: Case, config: MMDiTConfig) -> None:
         draw = torch.Generator().manual_seed(0)
-        self.case, self.config = case, config
         self.null_t5, self.null_clip = torch.zeros(1, config.context_in_dim), torch.zeros(config.vec_in_dim)
         self.samples = [
-            Sample(
-                f"clip {index}",
-                torch.randn(case.latent, generator=draw),
-                torch.randn(case.text, config.context_in_dim, generator=draw),
-                torch.randn(config.vec_in_dim, generator=draw),
+            LatentSample(
+                row=index,
+                bucket="",
+                clip_id=f"clip {index}",
+                caption="",
+                latent=torch.randn(case.latent, generator=draw),
+                references={},
+                t5=torch.randn(case.text, config.context_in_dim, generator=draw),
+                clip=torch.randn(config.vec_in_dim, generator=draw),
             )
             for index in range(case.samples)
         ]
@@ -102,7 +94,7 @@ class Synthetic:
         """Identity."""
         return self.samples[row].clip_id
 
-    def fetch(self, samples: Sequence[tuple[int, str]]) -> list[Sample]:
+    def fetch(self, samples: Sequence[tuple[int, str]]) -> list[LatentSample]:
         """By row."""
         return [self.samples[row] for row, _ in samples]
 
@@ -152,9 +144,7 @@ def random_model(config: MMDiTConfig, stage: StageConfig, device: torch.device, 
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.02, generator=draw)
     model.choose_attention(stage.attention, torch.bfloat16)
-    checkpoint_blocks(model, stage.parallel)
-    for block in [*model.double_blocks, *model.single_blocks]:
-        block.compile()
+    prepare_blocks(model, stage.parallel)
     return model
 
 
@@ -181,10 +171,7 @@ def measure(case: Case, config: MMDiTConfig, workers: ProcessGroup, steps: int, 
         run = objective.losses(model, packs, 0)
         if engine is None:
             model.zero_grad()
-            for loss in run:
-                value = loss()
-                value.backward()  # type: ignore[no-untyped-call]
-                losses.append(value.detach())
+            losses.append(accumulate(model, run))
         else:
             losses.append(engine.backward(run))
             norm = engine.clip()
@@ -213,7 +200,7 @@ def measure(case: Case, config: MMDiTConfig, workers: ProcessGroup, steps: int, 
         "spread": [min(seconds), max(seconds)],
         "first_step": first,
         "prepare": prepared,
-        "mfu": flops / median / PEAK,
+        "flops_per_second": flops / median,
         "peak_gib": peak,
         "attention": model.attention.name,
         "losses": [values[0], values[-1]],
@@ -244,6 +231,7 @@ def main() -> None:
     with join_process_group(4, deterministic=False, device=arguments.device) as workers:
         cuda = workers.device.type == "cuda"
         named = torch.cuda.get_device_name() if cuda else platform.processor()
+        peak = peak_flops(named, "bfloat16")
         rate = product_rate(workers.device, 8192 if cuda else 256)
         print(f"{named}, torch {torch.__version__}; product {rate / 1e12:.1f} TFLOP/s", flush=True)
         for case, config, deep in chosen:
@@ -256,18 +244,21 @@ def main() -> None:
                 rows.append({"case": case.name, "deep": deep, "failed": str(error).splitlines()[0]})
                 print(f"{case.name}: does not fit: {rows[-1]['failed'][:200]}", flush=True)
             else:
-                row["of_product"] = row["mfu"] * PEAK / rate
+                row["mfu"] = row["flops_per_second"] / peak if peak else None
+                row["of_product"] = row["flops_per_second"] / rate
                 rows.append(row)
+                share = "mfu unknown" if row["mfu"] is None else f"mfu {row['mfu']:.1%}"
+                memory = "" if row["peak_gib"] is None else f"peak {row['peak_gib']:.1f} GiB, "
                 print(
                     f"{case.name}: {row['tokens']} tokens, {row['seconds']:.3f} s "
                     f"({row['spread'][0]:.3f} to {row['spread'][1]:.3f}), {row['tflop']:.0f} TFLOP, "
-                    f"mfu {row['mfu']:.1%}, of product {row['of_product']:.1%}, peak {row['peak_gib'] or 0:.1f} GiB, "
+                    f"{share}, of product {row['of_product']:.1%}, {memory}"
                     f"first step {row['first_step']:.0f} s, {row['attention']}, at {time.perf_counter() - began:.0f} s",
                     flush=True,
                 )
             if cuda:
                 torch.cuda.empty_cache()
-            written = {"device": named, "torch": torch.__version__, "product": rate, "peak": PEAK, "rows": rows}
+            written = {"device": named, "torch": torch.__version__, "product": rate, "peak": peak, "rows": rows}
             arguments.out.mkdir(parents=True, exist_ok=True)
             (arguments.out / "train_gpu.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
 

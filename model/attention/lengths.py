@@ -65,12 +65,12 @@ class PackedLengths:
             raise ValueError(f"cumulative lengths have to grow, got {values}")
         return cls(cumulative.to(torch.int32), each)
 
-    def to(self, device: torch.device) -> PackedLengths:
-        """The same with `cumulative` on a device; from pinned memory nothing waits for the copy."""
-        return replace(self, cumulative=self.cumulative.to(device, non_blocking=True))
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> PackedLengths:
+        """The same with `cumulative` on a device, as `Tensor.to`."""
+        return replace(self, cumulative=self.cumulative.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> PackedLengths:
-        """The same with `cumulative` in pinned memory of the host."""
+        """The same with `cumulative` in pinned memory of the host, as `Tensor.pin_memory`."""
         return replace(self, cumulative=self.cumulative.pin_memory())
 
     def samples(self) -> Tensor:

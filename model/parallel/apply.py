@@ -38,13 +38,17 @@ def apply_parallel(model: MMDiT, mesh: ParallelMesh, config: ParallelConfig) -> 
     model.choose_attention(model.attention_name, getattr(torch, config.compute), mesh.weights.device_type)
     if mesh.degrees.context > 1:
         model.share_sequence(partial(UlyssesLayout, group=mesh.context.get_group()))
-    checkpoint_blocks(model, config)
-    blocks = [*model.double_blocks, *model.single_blocks]
-    if config.compile:
-        for block in blocks:
-            block.compile()
+    prepare_blocks(model, config)
     _shard(model, mesh, config)
     return model
+
+
+def prepare_blocks(model: MMDiT, config: ParallelConfig) -> None:
+    """What a model needs on one process too: checkpointing of its blocks, then their compilation; in place."""
+    checkpoint_blocks(model, config)
+    if config.compile:
+        for block in [*model.double_blocks, *model.single_blocks]:
+            block.compile()
 
 
 def _require_fit(model: MMDiT, mesh: ParallelMesh, config: ParallelConfig) -> None:

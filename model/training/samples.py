@@ -205,15 +205,13 @@ class Pack:
         """The pack on a device; from pinned memory the copy runs beside what the device computes."""
         if device.type == "cpu":
             return self
-        return self._each(
-            lambda each: each.to(device) if isinstance(each, PackedLengths) else each.to(device, non_blocking=True)
-        )
+        return self._each(lambda each: each.to(device, non_blocking=True))
 
     def pinned(self) -> Pack:
         """The pack in pinned memory of the host."""
         return self._each(lambda each: each.pin_memory())
 
-    def _each(self, change: Callable[[Any], Any]) -> Pack:
+    def _each(self, change: Callable[[Tensor | PackedLengths], Tensor | PackedLengths]) -> Pack:
         changed: dict[str, Any] = {
             field.name: change(value)
             for field in fields(self)

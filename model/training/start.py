@@ -12,8 +12,7 @@ from zoetrope.model.checkpoint.loading import WeightSource
 from zoetrope.model.flops import mmdit_parameters
 from zoetrope.model.mmdit.config import MMDiTConfig
 from zoetrope.model.mmdit.model import MMDiT
-from zoetrope.model.parallel.apply import apply_parallel
-from zoetrope.model.parallel.checkpointing import checkpoint_blocks
+from zoetrope.model.parallel.apply import apply_parallel, prepare_blocks
 from zoetrope.model.parallel.degrees import Degrees, resolve_degrees
 from zoetrope.model.parallel.mesh import make_mesh
 from zoetrope.model.parallel.start import materialise, on_meta
@@ -79,10 +78,7 @@ def start_model(
         if source is not None:
             load_weights(model, source, may_miss=NEW_IN_PARENT)
         model.to(workers.device).choose_attention(stage.attention, getattr(torch, stage.precision))
-        checkpoint_blocks(model, parallel)
-        if parallel.compile:
-            for block in [*model.double_blocks, *model.single_blocks]:
-                block.compile()
+        prepare_blocks(model, parallel)
         return Started(model, degrees, workers.rank)
     mesh = make_mesh(degrees, workers.device.type)
     model = on_meta(config)
